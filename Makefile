@@ -1,0 +1,37 @@
+# make demo: the main job, end to end, with a summary · make test: every promise · make check: style, types, layers
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check lock clean
+
+demo: $(VENV)/demo.stamp
+	@$(BIN)/python scripts/demo.py
+
+test: $(VENV)/test.stamp
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/test.stamp
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lock: $(VENV)/test.stamp
+	@scripts/lock.sh
+
+clean:
+	rm -rf $(VENV) .tidegate
+
+# One environment: the demo's packages first, the test packages (same versions, torch among them) on top.
+$(BIN)/uv:
+	@echo "making $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@grep -A999 '^uv==' requirements/test.txt | awk '/^[a-z]/ && n++ {exit} {print}' > $(VENV)/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/uv.txt
+
+$(VENV)/%.stamp: requirements/%.txt pyproject.toml | $(BIN)/uv
+	@echo "installing requirements/$*.txt ..."
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements/$*.txt
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps -e .
+	@touch $@

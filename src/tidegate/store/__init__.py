@@ -1,0 +1,1 @@
+"""Every durable byte: one primitive, ``put_new``, and what stands on it."""
