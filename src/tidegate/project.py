@@ -1,0 +1,62 @@
+"""The project: the folder that holds pyproject.toml, and its ``[tool.tidegate]`` settings.
+
+A setting is read from ``TIDEGATE_<NAME>``, else ``[tool.tidegate] <name>``, else its default; flags come before both.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tidegate.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project's root folder and settings."""
+
+    root: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def setting(self, name: str) -> Any:
+        """Return the setting ``name`` from the environment or pyproject.toml, None where neither says anything."""
+        return os.environ.get("TIDEGATE_" + name.upper().replace("-", "_")) or self.settings.get(name)
+
+    @property
+    def store_uri(self) -> str:
+        """The store's address: a URI, or a folder (relative ones stand beside pyproject.toml)."""
+        uri = str(self.setting("store") or ".tidegate")
+        return uri if ":" in uri else str((self.root / uri).resolve())
+
+
+def find_root(start: Path) -> Path:
+    """Return the nearest folder at or above ``start`` with a pyproject.toml, else ``start`` itself.
+
+    ``TIDEGATE_PROJECT`` (set inside steps) comes first.
+    """
+    if said := os.environ.get("TIDEGATE_PROJECT"):
+        return Path(said)
+    start = start.resolve()
+    return next((p for p in (start, *start.parents) if (p / "pyproject.toml").is_file()), start)
+
+
+def read_project(start: Path | None = None) -> Project:
+    """Read the project around ``start`` (default: the working directory).
+
+    Raises:
+        ConfigError: pyproject.toml cannot be parsed.
+    """
+    root = find_root(start or Path.cwd())
+    path = root / "pyproject.toml"
+    if not path.is_file():
+        return Project(root)
+    try:
+        settings = tomllib.loads(path.read_text()).get("tool", {}).get("tidegate", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as e:
+        raise ConfigError(f"{path} cannot be read: {e}", hint="Mend the file, or run from another folder.") from e
+    if not isinstance(settings, dict):
+        raise ConfigError(f"[tool.tidegate] in {path} is no table", allowed="A TOML table of settings.")
+    return Project(root, settings)
