@@ -1,0 +1,29 @@
+"""tidegate: version control and CI/CD for machine-learning models on Kubeflow and Argo.
+
+The public face is the sorted list ``__all__``; each name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tidegate.author.component import component
+    from tidegate.errors import TidegateError
+    from tidegate.registry.policy import policy
+
+__all__ = ["TidegateError", "component", "policy"]
+__version__ = "0.1.0"
+
+_HOME = {
+    "TidegateError": "tidegate.errors",
+    "component": "tidegate.author.component",
+    "policy": "tidegate.registry.policy",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'tidegate' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
