@@ -1,0 +1,1 @@
+"""kfp's PipelineSpec: read, checked, and parsed once into trees."""

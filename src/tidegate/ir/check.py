@@ -1,0 +1,225 @@
+"""The verifier: what a legal PipelineSpec is, as a table of rules with a code each.
+
+The shape (fields and types) is checked against kfp's own protos first; the rules below say what the protos cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from tidegate.errors import DefinitionError
+
+Spec = Mapping[str, Any]
+Rule = Callable[[Spec], Iterator[str]]
+
+
+def check(spec: Spec) -> None:
+    """Check a PipelineSpec.
+
+    Raises:
+        DefinitionError: with the code of the first rule that is broken, naming every place that breaks it.
+    """
+    _shape(spec)
+    for code, allowed, rule in RULES:
+        if broken := list(rule(spec)):
+            more = f" (and {len(broken) - 3} more)" if len(broken) > 3 else ""
+            raise DefinitionError("; ".join(broken[:3]) + more, allowed=allowed, code=code)
+
+
+def _shape(spec: Spec) -> None:
+    try:
+        json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+    except (json_format.ParseError, RecursionError, AttributeError, TypeError, ValueError) as e:
+        text = str(e).replace("\n", " ")
+        raise DefinitionError(
+            f"not a PipelineSpec: {text[:300]}",
+            allowed="The fields and types of kfp's pipeline_spec.proto.",
+            code="ir-shape",
+        ) from e
+
+
+def _components(spec: Spec) -> Iterator[tuple[str, Spec]]:
+    yield "root", spec["root"]
+    yield from spec.get("components", {}).items()
+
+
+def _dags(spec: Spec) -> Iterator[tuple[str, Spec, Spec]]:
+    for name, component in _components(spec):
+        if "dag" in component:
+            yield name, component, component["dag"].get("tasks", {})
+
+
+def _tasks(spec: Spec) -> Iterator[tuple[str, Spec, Spec, Spec]]:
+    for dag, component, tasks in _dags(spec):
+        for name, task in tasks.items():
+            yield f"{dag}/{name}", task, component, tasks
+
+
+def _callee(spec: Spec, task: Spec) -> Spec:
+    found: Spec = spec.get("components", {}).get(task.get("componentRef", {}).get("name", ""), {})
+    return found
+
+
+def _declared(component: Spec, way: str, kind: str) -> Spec:
+    found: Spec = component.get(way, {}).get(kind, {})
+    return found
+
+
+def _whole(spec: Spec) -> Iterator[str]:
+    if not spec.get("pipelineInfo", {}).get("name"):
+        yield "pipelineInfo.name is missing"
+    if "root" not in spec:
+        yield "root is missing"
+
+
+def _version(spec: Spec) -> Iterator[str]:
+    if not str(spec.get("schemaVersion", "2.1.0")).startswith("2."):
+        yield f"schemaVersion is {spec['schemaVersion']!r}"
+
+
+def _bodies(spec: Spec) -> Iterator[str]:
+    executors = spec.get("deploymentSpec", {}).get("executors", {})
+    for name, component in _components(spec):
+        if ("dag" in component) == ("executorLabel" in component):
+            yield f"component {name!r} has not exactly one of dag and executorLabel"
+        elif "executorLabel" in component and component["executorLabel"] not in executors:
+            yield f"component {name!r} names the unknown executor {component['executorLabel']!r}"
+
+
+def _executor_kinds(spec: Spec) -> Iterator[str]:
+    for label, executor in spec.get("deploymentSpec", {}).get("executors", {}).items():
+        if not isinstance(executor, Mapping) or not {"container", "importer"} & set(executor):
+            kind = ", ".join(executor) if isinstance(executor, Mapping) else executor
+            yield f"executor {label!r} is of the kind {kind or 'none'}"
+
+
+def _references(spec: Spec) -> Iterator[str]:
+    for where, task, _, _ in _tasks(spec):
+        name = task.get("componentRef", {}).get("name")
+        if name not in spec.get("components", {}):
+            yield f"task {where!r} calls the unknown component {name!r}"
+
+
+def _sources(task: Spec) -> Iterator[tuple[str, Spec, str]]:
+    for kind in ("parameters", "artifacts"):
+        for name, source in task.get("inputs", {}).get(kind, {}).items():
+            yield name, source, kind
+
+
+def _producers(spec: Spec) -> Iterator[str]:
+    for where, task, _, tasks in _tasks(spec):
+        for name, source, kind in _sources(task):
+            from_task = source.get("taskOutputParameter") or source.get("taskOutputArtifact")
+            if from_task:
+                output = from_task.get("outputParameterKey") or from_task.get("outputArtifactKey")
+                yield from _missing_output(spec, tasks, from_task.get("producerTask"), output, kind, f"{where}.{name}")
+        for other in task.get("dependentTasks", ()):
+            if other not in tasks:
+                yield f"task {where!r} depends on the unknown task {other!r}"
+
+
+def _missing_output(
+    spec: Spec, tasks: Spec, producer: str | None, output: str | None, kind: str, where: str
+) -> Iterator[str]:
+    if producer not in tasks:
+        yield f"{where} reads the unknown task {producer!r}"
+    elif output not in _declared(_callee(spec, tasks[producer]), "outputDefinitions", kind):
+        yield f"{where} reads {producer}.{output}, which is no output"
+
+
+def _component_inputs(spec: Spec) -> Iterator[str]:
+    for where, task, component, _ in _tasks(spec):
+        for name, source, kind in _sources(task):
+            wanted = source.get("componentInputParameter") or source.get("componentInputArtifact")
+            if wanted and wanted not in _declared(component, "inputDefinitions", kind):
+                yield f"{where}.{name} reads the unknown input {wanted!r}"
+
+
+def _arguments(spec: Spec) -> Iterator[str]:
+    for where, task, _, _ in _tasks(spec):
+        callee = _callee(spec, task)
+        items = {task[i]["itemInput"] for i in ("parameterIterator", "artifactIterator") if i in task}
+        for kind in ("parameters", "artifacts"):
+            given = task.get("inputs", {}).get(kind, {})
+            for name, declared in _declared(callee, "inputDefinitions", kind).items():
+                optional = declared.get("isOptional") or "defaultValue" in declared
+                if name not in given and name not in items and not optional:
+                    yield f"task {where!r} misses the input {name!r}"
+
+
+def _outputs(spec: Spec) -> Iterator[str]:
+    for dag, component, tasks in _dags(spec):
+        outputs = component["dag"].get("outputs", {})
+        for name, output in outputs.get("parameters", {}).items():
+            for s in output.get("valueFromOneof", {}).get("parameterSelectors") or [
+                output.get("valueFromParameter", {})
+            ]:
+                producer, key = s.get("producerSubtask"), s.get("outputParameterKey")
+                yield from _missing_output(spec, tasks, producer, key, "parameters", f"output {dag}.{name}")
+        for name, output in outputs.get("artifacts", {}).items():
+            for s in output.get("artifactSelectors", ()):
+                producer, key = s.get("producerSubtask"), s.get("outputArtifactKey")
+                yield from _missing_output(spec, tasks, producer, key, "artifacts", f"output {dag}.{name}")
+
+
+def _final_statuses(spec: Spec) -> Iterator[str]:
+    for where, task, _, tasks in _tasks(spec):
+        for name, source, _ in _sources(task):
+            producer = source.get("taskFinalStatus", {}).get("producerTask")
+            if producer and producer not in tasks:
+                yield f"{where}.{name} asks how the unknown task {producer!r} ended"
+
+
+def _iterators(spec: Spec) -> Iterator[str]:
+    for where, task, _, _ in _tasks(spec):
+        for iterator, kind, key in (
+            ("parameterIterator", "parameters", "inputParameter"),
+            ("artifactIterator", "artifacts", "inputArtifact"),
+        ):
+            items = task.get(iterator, {}).get("items", {})
+            if iterator in task and "raw" not in items and items.get(key) not in task.get("inputs", {}).get(kind, {}):
+                yield f"task {where!r} loops over {items.get(key)!r}, which is no input of it"
+
+
+def _cycles(spec: Spec) -> Iterator[str]:
+    for dag, _, tasks in _dags(spec):
+        waiting = {name: _upstream(task) & set(tasks) for name, task in tasks.items()}
+        while ready := [n for n, upstream in waiting.items() if not upstream]:
+            for name in ready:
+                del waiting[name]
+            gone = set(ready)
+            waiting = {n: upstream - gone for n, upstream in waiting.items()}
+        if waiting:
+            yield f"the tasks {', '.join(sorted(waiting)[:5])} of {dag!r} wait for each other"
+
+
+def _upstream(task: Spec) -> set[str]:
+    found = set(task.get("dependentTasks", ()))
+    for _, source, _ in _sources(task):
+        for way in ("taskOutputParameter", "taskOutputArtifact", "taskFinalStatus"):
+            found |= {source[way]["producerTask"]} if way in source else set()
+    return found
+
+
+RULES: tuple[tuple[str, str, Rule], ...] = (
+    ("ir-incomplete", "A pipeline has a name and a root.", _whole),
+    ("ir-version", "schemaVersion 2.x, what kfp 2 writes.", _version),
+    ("ir-body", "A component is a dag of tasks or names one executor.", _bodies),
+    (
+        "ir-executor-kind",
+        "Executors are containers and importers; resolver and customJob run on no engine.",
+        _executor_kinds,
+    ),
+    ("ir-component", "A task calls a component of the same spec.", _references),
+    ("ir-producer", "A task reads declared outputs of its sibling tasks.", _producers),
+    ("ir-input", "A task reads declared inputs of the component around it.", _component_inputs),
+    ("ir-argument", "Every input without a default gets an argument.", _arguments),
+    ("ir-output", "A dag's outputs are outputs of its own tasks.", _outputs),
+    ("ir-final-status", "A final status is that of a sibling task.", _final_statuses),
+    ("ir-iterator", "A loop runs over constant items or over an input of its task.", _iterators),
+    ("ir-cycle", "Tasks form no cycle.", _cycles),
+)

@@ -1,0 +1,1 @@
+"""The plan: frozen data, the only thing engines read."""

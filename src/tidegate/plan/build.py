@@ -1,0 +1,273 @@
+"""Build the plan of a checked PipelineSpec: small functions, one per part of the IR."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tidegate.errors import DefinitionError
+from tidegate.ir import condition, placeholder
+from tidegate.plan import value
+from tidegate.plan.model import (
+    ArtifactSlot,
+    Component,
+    Constant,
+    Container,
+    Dag,
+    Executor,
+    FinalStatus,
+    FromInput,
+    FromTask,
+    Importer,
+    Interface,
+    Loop,
+    Parameter,
+    Plan,
+    Retry,
+    Source,
+    Task,
+)
+
+_SELECTOR = re.compile(r"parseJson\(string_value\)((?:\[(?:\"[^\"]*\"|'[^']*')\])+)")
+_KEYS = re.compile(r"\[(?:\"([^\"]*)\"|'([^']*)')\]")
+MAX_NESTING = 64
+
+
+@dataclass
+class _Build:
+    spec: Mapping[str, Any]
+    executors: dict[str, Executor] = field(default_factory=dict)
+    components: dict[str, Component] = field(default_factory=dict)
+    open: list[str] = field(default_factory=list)
+
+
+def build(spec: Mapping[str, Any]) -> Plan:
+    """Return the plan of a PipelineSpec that ``ir.check`` accepts.
+
+    Raises:
+        DefinitionError: a condition, selector or nesting that cannot be understood.
+    """
+    state = _Build(spec)
+    root = _component(state, "root", spec["root"])
+    return Plan(spec["pipelineInfo"]["name"], digest(spec), root, state.executors)
+
+
+def digest(spec: Any) -> str:
+    """``sha256:`` of any JSON value in canonical form."""
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _component(state: _Build, name: str, spec: Mapping[str, Any]) -> Component:
+    if name in state.components:
+        return state.components[name]
+    if name in state.open or len(state.open) >= MAX_NESTING:
+        raise DefinitionError(
+            f"component {name!r} contains itself, or is nested more than {MAX_NESTING} deep", code="ir-nesting"
+        )
+    state.open.append(name)
+    body = _dag(state, spec["dag"]) if "dag" in spec else _executor(state, spec["executorLabel"])
+    state.open.pop()
+    made = Component(name, _interface(spec), body)
+    state.components[name] = made
+    return made
+
+
+def _interface(spec: Mapping[str, Any]) -> Interface:
+    given, made = spec.get("inputDefinitions", {}), spec.get("outputDefinitions", {})
+    return Interface(
+        {n: _parameter(n, p) for n, p in given.get("parameters", {}).items()},
+        {n: _slot(a) for n, a in given.get("artifacts", {}).items()},
+        {n: _parameter(n, p) for n, p in made.get("parameters", {}).items()},
+        {n: _slot(a) for n, a in made.get("artifacts", {}).items()},
+    )
+
+
+def _parameter(name: str, spec: Mapping[str, Any]) -> Parameter:
+    type_ = spec.get("parameterType", value.STRING)
+    default = spec.get("defaultValue")
+    if default is not None and not placeholder.has_placeholder(default):
+        default = value.coerce(_whole(default), type_, f"the default of parameter {name!r}")
+    literals = tuple(value.coerce(v, type_, f"a literal of {name!r}") for v in spec.get("literals", ()))
+    optional = bool(spec.get("isOptional")) or "defaultValue" in spec
+    return Parameter(type_, optional, default, literals)
+
+
+def _slot(spec: Mapping[str, Any]) -> ArtifactSlot:
+    return ArtifactSlot(
+        _type(spec.get("artifactType", {})), bool(spec.get("isOptional")), bool(spec.get("isArtifactList"))
+    )
+
+
+def _type(spec: Mapping[str, Any]) -> str:
+    return f"{spec.get('schemaTitle') or 'system.Artifact'}@{spec.get('schemaVersion') or '0.0.1'}"
+
+
+def _dag(state: _Build, spec: Mapping[str, Any]) -> Dag:
+    outputs = spec.get("outputs", {})
+    return Dag(
+        {name: _task(state, name, task) for name, task in spec.get("tasks", {}).items()},
+        {n: _parameter_selectors(o) for n, o in outputs.get("parameters", {}).items()},
+        {n: _artifact_selectors(o) for n, o in outputs.get("artifacts", {}).items()},
+    )
+
+
+def _parameter_selectors(spec: Mapping[str, Any]) -> tuple[FromTask, ...]:
+    chosen = spec.get("valueFromOneof", {}).get("parameterSelectors") or [spec["valueFromParameter"]]
+    return tuple(FromTask(s["producerSubtask"], s["outputParameterKey"]) for s in chosen)
+
+
+def _artifact_selectors(spec: Mapping[str, Any]) -> tuple[FromTask, ...]:
+    return tuple(FromTask(s["producerSubtask"], s["outputArtifactKey"]) for s in spec.get("artifactSelectors", ()))
+
+
+def _task(state: _Build, name: str, spec: Mapping[str, Any]) -> Task:
+    ref = spec["componentRef"]["name"]
+    component = _component(state, ref, state.spec["components"][ref])
+    inputs, trigger = spec.get("inputs", {}), spec.get("triggerPolicy", {})
+    parameters = {n: _parameter_source(n, s, component) for n, s in inputs.get("parameters", {}).items()}
+    artifacts = {n: _artifact_source(s) for n, s in inputs.get("artifacts", {}).items()}
+    upstream = [s.task for s in (*parameters.values(), *artifacts.values()) if isinstance(s, FromTask | FinalStatus)]
+    caching = spec.get("cachingOptions", {})
+    return Task(
+        name,
+        component,
+        parameters,
+        artifacts,
+        after=tuple(dict.fromkeys([*spec.get("dependentTasks", ()), *upstream])),
+        always=trigger.get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED",
+        condition=condition.parse(trigger["condition"]) if trigger.get("condition") else None,
+        loop=_loop(spec),
+        retry=_retry(spec.get("retryPolicy", {})),
+        cache=bool(caching.get("enableCache")),
+        cache_key=caching.get("cacheKey", ""),
+    )
+
+
+def _parameter_source(name: str, spec: Mapping[str, Any], component: Component) -> Source:
+    path = _path(spec.get("parameterExpressionSelector", ""))
+    if "taskOutputParameter" in spec:
+        source = spec["taskOutputParameter"]
+        return FromTask(source["producerTask"], source["outputParameterKey"], path)
+    if "componentInputParameter" in spec:
+        return FromInput(spec["componentInputParameter"], path)
+    if "taskFinalStatus" in spec:
+        return FinalStatus(spec["taskFinalStatus"]["producerTask"])
+    return _constant(name, spec.get("runtimeValue", {}), component)
+
+
+def _constant(name: str, spec: Mapping[str, Any], component: Component) -> Constant:
+    constant = spec["constant"] if "constant" in spec else _deprecated_constant(spec.get("constantValue", {}))
+    constant = _whole(constant)
+    if placeholder.has_placeholder(constant):
+        return Constant(constant, has_placeholder=True)
+    declared = component.interface.parameters.get(name)
+    if declared and constant is not None:
+        constant = value.coerce(constant, declared.type, f"the constant for {name!r}")
+    return Constant(constant)
+
+
+def _whole(constant: Any) -> Any:
+    # the proto keeps every number as a double; like the KFP backend, a whole one is an integer again
+    if isinstance(constant, float) and constant.is_integer() and abs(constant) <= 2**53:
+        return int(constant)
+    if isinstance(constant, Mapping):
+        return {k: _whole(v) for k, v in constant.items()}
+    return [_whole(v) for v in constant] if isinstance(constant, list) else constant
+
+
+def _deprecated_constant(spec: Mapping[str, Any]) -> Any:
+    if "intValue" in spec:
+        return int(spec["intValue"])
+    return next(iter(spec.values()), None)
+
+
+def _path(selector: str) -> tuple[str, ...]:
+    if not selector:
+        return ()
+    if not (found := _SELECTOR.fullmatch(selector.strip())):
+        raise DefinitionError(
+            f"the expression {selector[:120]!r} cannot be read",
+            allowed='parseJson(string_value)["key"].',
+            code="ir-selector",
+        )
+    return tuple(a or b for a, b in _KEYS.findall(found[1]))
+
+
+def _artifact_source(spec: Mapping[str, Any]) -> Source:
+    if "taskOutputArtifact" in spec:
+        source = spec["taskOutputArtifact"]
+        return FromTask(source["producerTask"], source["outputArtifactKey"])
+    return FromInput(spec["componentInputArtifact"])
+
+
+def _loop(spec: Mapping[str, Any]) -> Loop | None:
+    limit = int(spec.get("iteratorPolicy", {}).get("parallelismLimit", 0))
+    if "artifactIterator" in spec:
+        over = spec["artifactIterator"]
+        return Loop("artifact", over["itemInput"], source=over["items"]["inputArtifact"], limit=limit)
+    if "parameterIterator" not in spec:
+        return None
+    over = spec["parameterIterator"]
+    if "inputParameter" in over["items"]:
+        return Loop("parameter", over["itemInput"], source=over["items"]["inputParameter"], limit=limit)
+    return Loop("parameter", over["itemInput"], raw=tuple(_raw_items(over["items"].get("raw", ""))), limit=limit)
+
+
+def _raw_items(text: str) -> list[Any]:
+    try:
+        items = json.loads(text)
+    except ValueError:
+        items = None
+    if not isinstance(items, list):
+        raise DefinitionError(f"the loop items {text[:120]!r} are no JSON list", code="ir-loop-items")
+    return items
+
+
+def _retry(spec: Mapping[str, Any]) -> Retry:
+    if not spec:
+        return Retry()
+    return Retry(
+        int(spec.get("maxRetryCount", 0)),
+        _seconds(spec.get("backoffDuration", "0s")),
+        float(spec.get("backoffFactor") or 2.0),
+        min(_seconds(spec.get("backoffMaxDuration", "3600s")) or 3600.0, 3600.0),
+    )
+
+
+def _seconds(text: str) -> float:
+    return float(text.removesuffix("s") or 0)
+
+
+def _executor(state: _Build, label: str) -> str:
+    spec = state.spec["deploymentSpec"]["executors"][label]
+    key = digest(spec)
+    if key not in state.executors:
+        state.executors[key] = _container(spec["container"]) if "container" in spec else _importer(spec["importer"])
+    return key
+
+
+def _container(spec: Mapping[str, Any]) -> Container:
+    return Container(
+        placeholder.parse(spec.get("image", "")),
+        tuple(map(placeholder.parse, spec.get("command", ()))),
+        tuple(map(placeholder.parse, spec.get("args", ()))),
+        {e["name"]: placeholder.parse(e.get("value", "")) for e in spec.get("env", ())},
+        spec.get("resources", {}),
+    )
+
+
+def _importer(spec: Mapping[str, Any]) -> Importer:
+    uri = spec.get("artifactUri", {})
+    constant = uri["constant"] if "constant" in uri else uri.get("constantValue", {}).get("stringValue")
+    return Importer(
+        _type(spec.get("typeSchema", {})),
+        placeholder.parse(constant) if constant is not None else None,
+        uri.get("runtimeParameter", ""),
+        spec.get("metadata", {}),
+        bool(spec.get("reimport")),
+    )

@@ -1,0 +1,81 @@
+"""The cache key of a step: everything its outputs may depend on, in canonical form, hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import tidegate
+from tidegate.plan.model import Interface
+from tidegate.plan.value import Artifact
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class KeyParts:
+    """The parts of a cache key, by name, so that two keys can be compared and the difference named."""
+
+    interface: Any
+    command: Any
+    env: Mapping[str, str]
+    environment: str
+    parameters: Mapping[str, Any]
+    artifacts: Any
+
+    @property
+    def key(self) -> str:
+        """sha256 hex over the canonical JSON of all parts and the key version."""
+        text = json.dumps({"version": VERSION, **self.__dict__}, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def digests(self) -> dict[str, str]:
+        """A short digest a part, kept in step records to say later which part changed."""
+        parts = {k: json.dumps(v, sort_keys=True) for k, v in self.__dict__.items()}
+        return {k: hashlib.sha256(v.encode()).hexdigest()[:16] for k, v in parts.items()}
+
+
+def key_parts(
+    interface: Interface,
+    command: Sequence[Any],
+    env: Mapping[str, str],
+    parameters: Mapping[str, Any],
+    artifacts: Mapping[str, Sequence[Artifact]],
+) -> KeyParts:
+    """Collect the parts of a step's key.
+
+    Args:
+        interface: declared inputs and outputs.
+        command: the command with its placeholders unresolved; it holds the component's code digest, or its source.
+        env: environment variables of the task.
+        parameters: input values by name.
+        artifacts: input artifacts by name; their digests and metadata count, their addresses do not.
+    """
+    outputs = {n: s.type for n, s in interface.output_artifacts.items()}
+    declared = {"parameters": {n: p.type for n, p in interface.output_parameters.items()}, "artifacts": outputs}
+    inputs = {n: [[a.digest or a.uri, dict(a.metadata)] for a in found] for n, found in artifacts.items()}
+    return KeyParts(declared, [repr(c) for c in command], dict(env), environment_digest(), dict(parameters), inputs)
+
+
+@cache
+def environment_digest() -> str:
+    """Digest of what runs the steps: installed distributions, Python's minor version, the machine, tidegate itself."""
+    names = sorted({p.name.removesuffix(".dist-info") for s in sys.path if s for p in Path(s).glob("*.dist-info")})
+    lines = [f"python {sys.version_info.major}.{sys.version_info.minor}", f"machine {platform.machine()}", *names]
+    lines += _own_sources()
+    return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _own_sources() -> list[str]:
+    # an editable checkout has the same version while its code changes; an installed wheel has not
+    root = Path(tidegate.__file__).parent
+    if "site-packages" in root.parts:
+        return []
+    return [f"{hashlib.sha256(p.read_bytes()).hexdigest()} {p.name}" for p in sorted(root.glob("author/*.py"))]
