@@ -125,7 +125,7 @@ def _producers(spec: Spec) -> Iterator[str]:
 def _missing_output(
     spec: Spec, tasks: Spec, producer: str | None, output: str | None, kind: str, where: str
 ) -> Iterator[str]:
-    if producer not in tasks:
+    if producer is None or producer not in tasks:
         yield f"{where} reads the unknown task {producer!r}"
     elif output not in _declared(_callee(spec, tasks[producer]), "outputDefinitions", kind):
         yield f"{where} reads {producer}.{output}, which is no output"

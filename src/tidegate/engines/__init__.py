@@ -1,0 +1,1 @@
+"""Engines: each runs a plan. They know nothing of each other."""

@@ -1,0 +1,1 @@
+"""The local engine: steps as processes on this machine, in parallel, cached by content."""

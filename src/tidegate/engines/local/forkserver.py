@@ -1,0 +1,145 @@
+"""The fork server: one process, started by exec, that holds kfp's executor and forks a child per step.
+
+Messages are JSON lines over a socket: ``{"id", "args", "folder", "env", "log", "imports", "fresh", "threads"}``
+in, ``{"id", "pid"}`` and ``{"id", "exit"}`` out. When the other side hangs up, every child is killed. It imports only
+modules of the allow-list (``process.FORK_SAFE``), never a user's, and opens no store: a child forked after such
+libraries were *used* can hang.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from typing import Any
+
+from tidegate.author import step
+from tidegate.engines.local.process import end_group
+
+
+def main() -> None:
+    """Serve the socket whose file descriptor is the first argument."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _import("kfp.dsl.executor")
+    with socket.socket(fileno=int(sys.argv[1])) as sock:
+        _serve(sock)
+
+
+def _serve(sock: socket.socket) -> None:
+    wake_read, wake_write = os.pipe()
+    for fd in (wake_read, wake_write):
+        os.set_blocking(fd, False)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    children: dict[int, int] = {}
+    waiting = b""
+    while True:
+        ready, _, _ = select.select([sock.fileno(), wake_read], [], [])
+        if wake_read in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(wake_read, 4096)
+            _reap(sock, children)
+        if sock.fileno() in ready:
+            data = sock.recv(1 << 20)
+            if not data:
+                return _end_all(children)
+            *lines, waiting = (waiting + data).split(b"\n")
+            for line in lines:
+                _start(json.loads(line), sock, children)
+
+
+def _start(job: dict[str, Any], sock: socket.socket, children: dict[int, int]) -> None:
+    for name in () if job["fresh"] else job["imports"]:
+        _import(name)
+    pid = os.fork()
+    if not pid:
+        _child(job, sock)
+    children[pid] = job["id"]
+    _say(sock, {"id": job["id"], "pid": pid})
+
+
+def _import(name: str) -> None:
+    # a module that cannot be imported is the step's problem, in the step's log
+    with contextlib.suppress(Exception):
+        importlib.import_module(name)
+
+
+def _child(job: dict[str, Any], sock: socket.socket) -> None:
+    code = 1
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for name in (signal.SIGINT, signal.SIGCHLD):
+            signal.signal(name, signal.SIG_DFL)
+        sock.close()
+        _redirect(job["log"])
+        os.chdir(job["folder"])
+        if job["fresh"]:
+            os.execve(sys.executable, [sys.executable, "-m", "tidegate.author.step", *job["args"]], job["env"])
+        os.environ.clear()
+        os.environ.update(job["env"])
+        _limit_threads(job["threads"])
+        _reseed()
+        code = step.main(job["args"])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _redirect(log: str) -> None:
+    out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for fd, target in ((null, 0), (out, 1), (out, 2)):
+        os.dup2(fd, target)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def _limit_threads(threads: int) -> None:
+    # libraries loaded before the fork read OMP_NUM_THREADS long ago
+    if "numpy" in sys.modules and importlib.util.find_spec("threadpoolctl"):
+        importlib.import_module("threadpoolctl").threadpool_limits(threads)
+
+
+def _reseed() -> None:
+    # every child would otherwise draw the server's numbers; Python's own generator reseeds itself
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+
+
+def _reap(sock: socket.socket, children: dict[int, int]) -> None:
+    while children:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None:
+            return
+        end_group(ended.si_pid, signal.SIGKILL)
+        _, status = os.waitpid(ended.si_pid, 0)
+        if ended.si_pid in children:
+            _say(sock, {"id": children.pop(ended.si_pid), "exit": os.waitstatus_to_exitcode(status)})
+
+
+def _end_all(children: dict[int, int]) -> None:
+    for pid in children:
+        end_group(pid, signal.SIGKILL)
+
+
+def _say(sock: socket.socket, message: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        sock.sendall(json.dumps(message).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()
