@@ -2,7 +2,8 @@
 
 The scheduler itself is never forked. The fork server (``forkserver``) is started by exec; it holds kfp's executor and
 those third-party modules of an allow-list that steps need, and forks a child per step. A step whose code imports
-anything else becomes a fresh interpreter in its child. Whatever a step leaves behind in its process group is killed when it ends.
+anything else becomes a fresh interpreter in its child. Whatever a step
+leaves behind in its process group is killed when it ends.
 """
 
 from __future__ import annotations

@@ -1,0 +1,248 @@
+"""The Python face of the command line: prepare a pipeline, run it, get a ``Run`` back."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tidegate.author.images import check_code, check_pinned, read_lock
+from tidegate.engines.base import Arguments, check_arguments
+from tidegate.engines.local.command import python_step
+from tidegate.engines.local.engine import LocalEngine
+from tidegate.errors import NotFound, Trouble
+from tidegate.ir.check import check
+from tidegate.ir.load import Definition, load
+from tidegate.ir.placeholder import Text
+from tidegate.plan.build import build
+from tidegate.plan.events import FAILED, Event, Notice, Outcome
+from tidegate.plan.key import environment_digest
+from tidegate.plan.model import Constant, Container, Dag, Plan, Task
+from tidegate.plan.value import Artifact
+from tidegate.project import Project, read_project
+from tidegate.registry import mlflow, policy
+from tidegate.revision import revision
+from tidegate.store.base import Store
+from tidegate.store.blobs import Blobs
+from tidegate.store.open import open_store
+from tidegate.store.runs import OutcomeRecord, RunRecord, Runs, new_run_id
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A definition that was loaded and checked, with its plan and its project."""
+
+    target: str
+    definition: Definition
+    plan: Plan
+    project: Project
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that ended: its id, state, outputs (parameters as values, artifacts as ``Artifact``) and steps."""
+
+    outcome: Outcome
+    store: Store
+    notices: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The run's id in the store."""
+        return self.outcome.run_id
+
+    @property
+    def state(self) -> str:
+        """SUCCEEDED, FAILED or CANCELED."""
+        return self.outcome.state
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """Output parameters and artifacts by name."""
+        return {**self.outcome.parameters, **self.outcome.artifacts}
+
+    def path(self, artifact: Artifact) -> Path | None:
+        """A local copy of an output artifact's bytes, made when it is asked for; None where it has none."""
+        if not artifact.digest:
+            return None
+        path = Path(tempfile.gettempdir(), "tidegate-outputs", self.id, artifact.digest[7:19], artifact.name)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Blobs(self.store).fetch(artifact.digest, path, kind=artifact.kind)
+        return path
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run.
+
+    Attributes:
+        store: the store's address; the project's own by default.
+        jobs: steps at a time; all cores by default.
+        cache: use results of earlier runs.
+        artifacts: input artifacts of the root, by path.
+        mirror: write the run into MLflow when it is over; None = where MLflow is installed and the project
+            does not say ``mlflow = false``.
+    """
+
+    store: str | None = None
+    jobs: int | None = None
+    cache: bool = True
+    artifacts: Mapping[str, Path] = field(default_factory=dict)
+    mirror: bool | None = None
+
+
+def prepare(target: str) -> Prepared:
+    """Load, check and plan ``FILE[:PIPELINE]``.
+
+    Raises:
+        DefinitionError: it cannot be read, traced or planned.
+    """
+    definition = load(target)
+    check(definition.spec)
+    file = Path(target.partition(":")[0])
+    project = read_project(file.resolve().parent if file.exists() else None)
+    return Prepared(target, definition, build(definition.spec), project)
+
+
+def check_run(prepared: Prepared, parameters: Mapping[str, Any], options: Options) -> Arguments:
+    """Check everything that can be known before a run starts; return its parameters with types and defaults.
+
+    Raises:
+        UsageError: a parameter is unknown, missing, of a wrong type, or looser than the gate's policy; a step needs
+            what the local engine does not have.
+    """
+    for found in policies(prepared.plan):
+        policy.check_parameters(found, parameters)
+    for name, path in options.artifacts.items():
+        if not path.exists():
+            raise NotFound(f"the input artifact {name!r} is not at {path}", allowed="A file or folder that exists.")
+    arguments = check_arguments(prepared.plan, Arguments(parameters, {n: [] for n in options.artifacts}))
+    for executor in prepared.plan.executors.values():
+        if isinstance(executor, Container):
+            python_step(executor)
+    return arguments
+
+
+def run(
+    target: str | Prepared,
+    parameters: Mapping[str, Any] | None = None,
+    options: Options | None = None,
+    report: Callable[[Event], None] = lambda _: None,
+) -> Run:
+    """Run a pipeline on this machine.
+
+    Args:
+        target: ``FILE[:PIPELINE]``, a module, compiled IR, or what ``prepare`` made of one.
+        parameters: run parameters as JSON values.
+        options: store, parallelism, cache, input artifacts.
+        report: called with every event, from several threads.
+
+    Raises:
+        UsageError: the definition or a parameter is wrong; nothing ran.
+        Trouble: the store cannot be used.
+    """
+    options = options or Options()
+    prepared = prepare(target) if isinstance(target, str) else target
+    arguments = check_run(prepared, parameters or {}, options)
+    if prepared.definition.platforms:
+        report(Notice("Kubernetes settings of this pipeline are not applied by the local engine."))
+    store = open_store(options.store or prepared.project.store_uri)
+    arguments = Arguments(arguments.parameters, _given(options.artifacts, Blobs(store)))
+    record = _record(prepared, arguments)
+    Runs(store).create(record)
+    outcome = _run(prepared, arguments, options, store, record.id, report)
+    return Run(outcome, store, _mirror(store, record.id, options, prepared.project.setting("mlflow")))
+
+
+def _run(
+    prepared: Prepared,
+    arguments: Arguments,
+    options: Options,
+    store: Store,
+    run_id: str,
+    report: Callable[[Event], None],
+) -> Outcome:
+    engine = LocalEngine(store, prepared.project.root, run_id, options.jobs or os.cpu_count() or 1, options.cache)
+    try:
+        outcome = engine.run(prepared.plan, arguments, report)
+    except BaseException as e:
+        error = {"code": "interrupted", "message": str(e) or type(e).__name__}
+        Runs(store).finish(run_id, OutcomeRecord(FAILED, error=error))
+        raise
+    Runs(store).finish(run_id, _finished(outcome))
+    return outcome
+
+
+def check_images(prepared: Prepared) -> None:
+    """Refuse what a cluster could not run: images without a digest, code that is not what the image holds.
+
+    Raises:
+        DefinitionError: a mutable or unresolved image.
+        CodeMismatch: the component's code differs from ``images.lock``.
+    """
+    lock = read_lock(prepared.project.root)
+    for executor in prepared.plan.executors.values():
+        if isinstance(executor, Container) and isinstance(executor.image, Text):
+            image = "".join(p for p in executor.image.parts if isinstance(p, str))
+            check_pinned(image)
+            step = python_step(executor)
+            if step.code_digest:
+                check_code(lock, image, step.function, step.code_digest)
+
+
+def policies(plan: Plan) -> list[policy.Policy]:
+    """Every gate policy that travels in the plan as a constant input named ``policy``."""
+    texts = [t.parameters.get("policy") for t in _tasks(plan.root.body)]
+    values = [s.value for s in texts if isinstance(s, Constant) and isinstance(s.value, str)]
+    return [policy.parse(v) for v in values if policy.MARK in v]
+
+
+def _tasks(body: Dag | str) -> list[Task]:
+    if isinstance(body, str):
+        return []
+    return [t for task in body.tasks.values() for t in (task, *_tasks(task.component.body))]
+
+
+def _given(paths: Mapping[str, Path], blobs: Blobs) -> dict[str, list[Artifact]]:
+    contents = {name: (path, blobs.add(path)) for name, path in paths.items()}
+    return {
+        name: [Artifact(path.name, blobs.uri(c.digest), digest=c.digest, kind=c.kind, size=c.size)]
+        for name, (path, c) in contents.items()
+    }
+
+
+def _record(prepared: Prepared, arguments: Arguments) -> RunRecord:
+    code = revision(prepared.project.root)
+    return RunRecord(
+        id=new_run_id(),
+        pipeline=prepared.plan.name,
+        plan_digest=prepared.plan.digest,
+        parameters=dict(arguments.parameters),
+        engine="local",
+        commit=code.commit,
+        dirty=code.dirty,
+        environment=environment_digest(),
+        user=os.environ.get("TIDEGATE_USER") or getpass.getuser(),
+        target=prepared.target,
+    )
+
+
+def _finished(outcome: Outcome) -> OutcomeRecord:
+    artifacts = {n: [a.as_json() for a in found] for n, found in outcome.artifacts.items()}
+    outputs = {"parameters": dict(outcome.parameters), "artifacts": artifacts}
+    return OutcomeRecord(outcome.state, outputs, dict(outcome.error) if outcome.error else None, outcome.seconds)
+
+
+def _mirror(store: Store, run_id: str, options: Options, setting: Any) -> tuple[str, ...]:
+    """Mirror the run into MLflow; the run itself is safe in the store whatever comes of it."""
+    if options.mirror is False or setting is False or not (options.mirror or mlflow.available()):
+        return ()
+    try:
+        return tuple(mlflow.mirror(store, run_id).problems)
+    except Trouble as e:
+        return (str(e),)

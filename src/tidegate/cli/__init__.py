@@ -1,0 +1,81 @@
+"""The command line: one module a command group; each parses, calls one function, prints. Nobody imports it.
+
+Exit codes: 0 done; 1 the run or the gate said no; 2 wrong usage or an invalid definition; 3 store, cluster or network
+trouble; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from typing import Any
+
+import click
+
+from tidegate.errors import TidegateError
+
+# name -> (module, help): the help stands here so that `tidegate --help` imports no command
+COMMANDS = {
+    "run": ("tidegate.cli.run", "Run a pipeline on this machine."),
+    "compile": ("tidegate.cli.compile", "Compile a pipeline to kfp's IR."),
+    "runs": ("tidegate.cli.runs", "List runs, show one, read its logs."),
+    "model": ("tidegate.cli.model", "List models, show versions, promote one, mirror into MLflow."),
+    "gate": ("tidegate.cli.gate", "Judge evidence by a policy."),
+    "audit": ("tidegate.cli.audit", "Verify the ledger."),
+    "serve": ("tidegate.cli.serve", "Serve a registered model (Open Inference Protocol v2)."),
+    "doctor": ("tidegate.cli.doctor", "Check this machine, the project and the store."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="tidegate")
+def group() -> None:
+    """Version control and CI/CD for machine-learning models on Kubeflow and Argo."""
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(_main(sys.argv[1:]))
+
+
+def _main(args: list[str]) -> int:
+    try:
+        result = group.main(args, prog_name="tidegate", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.ClickException as e:
+        e.show()
+        error, code = {"code": "usage", "message": e.format_message()}, 2
+    except TidegateError as e:
+        error, code = e.as_json(), e.exit_code
+        click.echo(format_error(error), err=True)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return 130
+    if "--json" in args:
+        empty: dict[str, Any] = {"run_id": None, "state": "FAILED", "outputs": {}, "steps": []}
+        click.echo(json.dumps({**empty, "error": error}))
+    return code
+
+
+def format_error(error: Any) -> str:
+    """An error in its three parts: what was found, what is allowed, what to type next."""
+    lines = [f"error[{error['code']}]: {error['message']}"]
+    lines += [f"  {error['allowed']}"] if error.get("allowed") else []
+    lines += [f"  → {error['hint']}"] if error.get("hint") else []
+    return "\n".join(lines)

@@ -1,0 +1,79 @@
+"""``tidegate doctor``: one line a check, what is wrong and what to type."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+
+import click
+
+from tidegate.author.images import read_lock
+from tidegate.errors import TidegateError
+from tidegate.project import Project, read_project
+from tidegate.registry.model import Registry
+from tidegate.store.base import Store
+from tidegate.store.open import open_store
+
+Finding = tuple[bool, str, str]
+_EXTRAS = {"kfp": "kfp", "mlflow": "mlflow", "dvc": "dvc", "data": "polars", "sklearn": "sklearn", "serve": "granian"}
+
+
+@click.command("doctor")
+@click.option("--store", metavar="URI", help="The store to check; the project's own by default.")
+@click.option("--json", "json_", is_flag=True)
+def command(store: str | None, json_: bool) -> int:
+    """Check this machine, the project and the store. Exits 3 when something is wrong with the store."""
+    project = read_project()
+    findings = [*_machine(), *_project(project), *_store(store or project.store_uri)]
+    for ok, what, advice in findings:
+        if json_:
+            click.echo(json.dumps({"ok": ok, "check": what, "advice": advice}))
+        else:
+            click.echo(f"{'ok ' if ok else 'BAD'} {what}" + (f"  → {advice}" if advice else ""))
+    return 0 if all(ok for ok, _, _ in findings) else 3
+
+
+def _machine() -> Iterator[Finding]:
+    yield True, f"Python {sys.version.split()[0]} at {sys.executable}", ""
+    missing = [extra for extra, module in _EXTRAS.items() if find_spec(module) is None]
+    yield (
+        True,
+        f"extras here: {', '.join(e for e in _EXTRAS if e not in missing) or 'none'}",
+        (f"pip install 'tidegate[{','.join(missing)}]' for the rest" if missing else ""),
+    )
+
+
+def _project(project: Project) -> Iterator[Finding]:
+    there = (project.root / "pyproject.toml").is_file()
+    yield True, f"project {project.root}", "" if there else "no pyproject.toml: the store stands where you stand"
+    yield _checked("images.lock", lambda: f"{len(read_lock(project.root).families)} image families")
+
+
+def _store(uri: str) -> Iterator[Finding]:
+    yield _checked(f"store {uri}", lambda: _round_trip(open_store(uri)))
+    yield _checked("ledger", lambda: _ledger(open_store(uri)))
+
+
+def _round_trip(store: Store) -> str:
+    store.put("probe/doctor", b"tidegate doctor")
+    if store.get("probe/doctor") != b"tidegate doctor":
+        raise TidegateError("the store gave back other bytes than were written", code="store-damaged")
+    store.delete("probe/doctor")
+    return "writes, reads, deletes"
+
+
+def _ledger(store: Store) -> str:
+    registry = Registry(store)
+    models = registry.models()
+    for name in models:
+        registry.verify(name)
+    return f"{len(models)} models, every chain whole"
+
+
+def _checked(what: str, check: Callable[[], str]) -> Finding:
+    try:
+        return True, f"{what}: {check()}", ""
+    except TidegateError as e:
+        return False, f"{what}: {e.found}", e.hint or e.allowed

@@ -1,0 +1,89 @@
+"""What a run looks like while it runs: live lines on a terminal, plain ones elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+
+from tidegate.plan.events import FAILED, SKIPPED, Event, Notice, StepFinished, StepLog, StepStarted
+
+_SIGNS = {"SUCCEEDED": "[green]✓[/]", FAILED: "[red]✗[/]", SKIPPED: "[dim]-[/]", "CANCELED": "[yellow]![/]"}
+
+
+class Progress:
+    """Prints events of a run to a stream; safe to call from several threads.
+
+    Args:
+        stream: where to print.
+        logs: pass on what steps write.
+    """
+
+    def __init__(self, stream: TextIO = sys.stdout, *, logs: bool = False) -> None:
+        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._logs = logs
+        self._running: dict[str, None] = {}
+        self._lock = threading.Lock()
+        self._status: Status | None = None
+
+    def __enter__(self) -> Progress:
+        """Show what is running, on a terminal."""
+        if self._console.is_terminal:
+            self._status = self._console.status("starting")
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop showing what is running."""
+        if self._status:
+            self._status.stop()
+
+    def report(self, event: Event) -> None:
+        """Print one event."""
+        with self._lock:
+            match event:
+                case StepStarted(step):
+                    self._running[step] = None
+                case StepLog(step, line) if self._logs:
+                    self._console.print(f"[dim]{escape(step)} |[/] {escape(line)}")
+                case StepFinished():
+                    self._running.pop(event.step, None)
+                    self._console.print(_finished(event))
+                case Notice(text):
+                    self._console.print(f"[yellow]note:[/] {escape(text)}")
+            if self._status:
+                self._status.update("running " + ", ".join(self._running) if self._running else "waiting")
+
+
+def _finished(event: StepFinished) -> str:
+    how = "cached" if event.cached else event.note if event.state == SKIPPED else f"{event.seconds:.2f} s"
+    return f"{_SIGNS.get(event.state, ' ')} {escape(event.step)} [dim]{escape(how)}[/]"
+
+
+def failure(error: Mapping[str, Any], root: Path, log: str, again: str) -> list[str]:
+    """The end of a failed run in at most 15 lines: the step, the user's own frames, the cause, what to type next."""
+    lines = [f"step {error.get('step', '?')} failed" if error.get("step") else "the run failed"]
+    frames = [f for f in error.get("frames", ()) if "site-packages" not in f["file"]] or list(error.get("frames", ()))
+    for frame in frames[-3:]:
+        lines.append(f"  {_short(frame['file'], root)}:{frame['line']} in {frame['function']}")
+        lines += [f"    {frame['code']}"] if frame["code"] else []
+    lines += [f"  | {line}" for line in error.get("tail", ())]
+    lines += [f"error[{error['code']}]: {line}" if not i else f"  {line}" for i, line in enumerate(_cause(error))]
+    lines += [f"log: {log}"] if log else []
+    return [*lines[:14], f"again (finished steps are cached): {again}"]
+
+
+def _cause(error: Mapping[str, Any]) -> list[str]:
+    message = str(error["message"]).strip().splitlines()[:3] or [""]
+    return [*message, *(error[k] for k in ("allowed", "hint") if error.get(k))]
+
+
+def _short(file: str, root: Path) -> str:
+    path = Path(file)
+    return str(path.relative_to(root)) if path.is_relative_to(root) else path.name

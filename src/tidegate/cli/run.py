@@ -1,0 +1,125 @@
+"""``tidegate run``: run a pipeline, show how it goes, say how it ended."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tidegate import api
+from tidegate.cli import values
+from tidegate.cli.progress import Progress, failure
+from tidegate.plan.events import FAILED, SUCCEEDED
+from tidegate.plan.model import Dag, Plan
+from tidegate.plan.value import Artifact
+from tidegate.project import read_project
+
+
+@click.command("run")
+@click.argument("target", metavar="FILE[:PIPELINE]")
+@click.option("-p", "--param", "typed", multiple=True, metavar="NAME=VALUE", help="A run parameter; may be repeated.")
+@click.option("--params", "file", type=click.Path(path_type=Path), help="Parameters from a JSON or YAML file.")
+@click.option(
+    "-a", "--artifact", "artifacts", multiple=True, metavar="NAME=PATH", help="An input artifact of the root."
+)
+@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True, help="Where to run.")
+@click.option("--store", metavar="URI", help="Where artifacts, cache, runs and registry live.")
+@click.option("-j", "--jobs", type=click.IntRange(1, 1024), help="Steps at a time; all cores by default.")
+@click.option("--no-cache", is_flag=True, help="Run every step, whatever the cache holds.")
+@click.option("--no-mirror", is_flag=True, help="Do not write the run into MLflow.")
+@click.option("--dry-run", is_flag=True, help="Check the definition and the parameters, list the steps, run nothing.")
+@click.option("--verbose", is_flag=True, help="Show what the steps write.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON on stdout; everything else on stderr.")
+def command(
+    target: str,
+    typed: Sequence[str],
+    file: Path | None,
+    artifacts: Sequence[str],
+    engine: str,
+    store: str | None,
+    jobs: int | None,
+    no_cache: bool,
+    no_mirror: bool,
+    dry_run: bool,
+    verbose: bool,
+    as_json: bool,
+) -> int:
+    """Run a pipeline on this machine.
+
+    FILE is a Python file or module with a @dsl.pipeline, or a compiled IR (YAML or JSON).
+    """
+    prepared = api.prepare(target)
+    parameters = values.parameters(prepared.plan, typed, file)
+    given = {name: Path(path) for name, path in (values.split(a, "-a") for a in artifacts)}
+    options = api.Options(store, jobs, not no_cache, given, False if no_mirror else None)
+    if dry_run:
+        return _dry_run(prepared, parameters, options, as_json)
+    with Progress(sys.stderr if as_json else sys.stdout, logs=verbose or as_json) as progress:
+        run = api.run(prepared, parameters, options, progress.report)
+    for notice in run.notices:
+        click.echo(f"note: {notice}", err=True)
+    if as_json:
+        click.echo(json.dumps(_as_json(run), allow_nan=False))
+    _show(run, target, typed, err=as_json)
+    return {SUCCEEDED: 0, FAILED: 1}.get(run.state, 130)
+
+
+def _dry_run(prepared: api.Prepared, parameters: Mapping[str, Any], options: api.Options, as_json: bool) -> int:
+    arguments = api.check_run(prepared, parameters, options)
+    steps = _steps(prepared.plan)
+    if as_json:
+        body = {"pipeline": prepared.plan.name, "parameters": values.as_json(arguments.parameters), "steps": steps}
+        click.echo(json.dumps(body))
+        return 0
+    click.echo(f"{prepared.plan.name}: {len(steps)} steps, nothing was run")
+    for step in steps:
+        click.echo(f"  {step}")
+    return 0
+
+
+def _steps(plan: Plan) -> list[str]:
+    def below(body: Dag | str, path: str) -> list[str]:
+        if isinstance(body, str):
+            return [path]
+        return [s for name, t in body.tasks.items() for s in below(t.component.body, f"{path}/{name}".lstrip("/"))]
+
+    return below(plan.root.body, "")
+
+
+def _as_json(run: api.Run) -> dict[str, Any]:
+    outputs: dict[str, Any] = values.as_json(dict(run.outcome.parameters))
+    for name, found in run.outcome.artifacts.items():
+        printed = [values.artifact_as_json(a, run.path(a)) for a in found]
+        outputs[name] = printed[0] if len(printed) == 1 else printed
+    steps = [
+        {"name": s.step, "state": s.state, "cached": s.cached, "seconds": round(s.seconds, 3)}
+        for s in run.outcome.steps
+    ]
+    error = values.as_json({k: v for k, v in run.outcome.error.items() if k != "frames"}) if run.outcome.error else None
+    return {"run_id": run.id, "state": run.state, "outputs": outputs, "steps": steps, "error": error}
+
+
+def _show(run: api.Run, target: str, typed: Sequence[str], *, err: bool) -> None:
+    cached = sum(s.cached for s in run.outcome.steps)
+    ran = sum(s.state == SUCCEEDED and not s.cached for s in run.outcome.steps)
+    text = f"run {run.id} {run.state} in {run.outcome.seconds:.1f} s: {ran} steps ran, {cached} from the cache"
+    if run.outcome.error:
+        again = shlex.join(["tidegate", "run", target, *(w for t in typed for w in ("-p", t))])
+        step = run.outcome.error.get("step", "")
+        log = f"tidegate runs logs {run.id} {shlex.quote(step)}" if step else ""
+        click.echo("\n".join(failure(run.outcome.error, read_project().root, log, again)), err=True)
+    else:
+        for name, value in run.outcome.parameters.items():
+            click.echo(f"  {name} = {json.dumps(values.as_json(value))}", err=err)
+        for name, found in run.outcome.artifacts.items():
+            click.echo(f"  {name}: {', '.join(map(_artifact, found))}", err=err)
+    click.echo(text, err=err)
+
+
+def _artifact(artifact: Artifact) -> str:
+    return artifact.digest or artifact.uri or json.dumps(values.as_json(artifact.metadata))

@@ -1,0 +1,94 @@
+"""``tidegate runs``: what ran, how it ended, what it wrote."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+import click
+
+from tidegate.cli.values import as_json
+from tidegate.errors import NotFound
+from tidegate.project import read_project
+from tidegate.store.open import open_store
+from tidegate.store.runs import Runs
+
+
+@click.group("runs")
+def command() -> None:
+    """List runs, show one, read its logs."""
+
+
+def _runs(store: str | None) -> Runs:
+    return Runs(open_store(store or read_project().store_uri))
+
+
+def _id(runs: Runs, run: str) -> str:
+    if run != "last":
+        return run
+    if not (last := runs.last()):
+        raise NotFound("this store holds no run yet", hint="tidegate run FILE")
+    return last
+
+
+@command.command("ls")
+@click.option("--store", metavar="URI")
+@click.option("-n", "--limit", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--json", "json_", is_flag=True)
+def ls(store: str | None, limit: int, json_: bool) -> None:
+    """List the newest runs."""
+    runs = _runs(store)
+    for record in runs.list(limit):
+        outcome = runs.outcome(record.id)
+        state = outcome.state if outcome else "RUNNING"
+        if json_:
+            click.echo(json.dumps({"run_id": record.id, "pipeline": record.pipeline, "state": state}))
+        else:
+            click.echo(f"{record.id}  {state:<9}  {record.pipeline:<20}  {record.commit[:10] or '-'}  {record.user}")
+
+
+@command.command("show")
+@click.argument("run", default="last")
+@click.option("--store", metavar="URI")
+@click.option("--json", "json_", is_flag=True)
+def show(run: str, store: str | None, json_: bool) -> None:
+    """Show one run with its steps (RUN is an id, or 'last')."""
+    runs = _runs(store)
+    record = runs.read(_id(runs, run))
+    outcome, steps = runs.outcome(record.id), runs.steps(record.id)
+    if json_:
+        body = {
+            "run": asdict(record),
+            "outcome": asdict(outcome) if outcome else None,
+            "steps": [asdict(s) for s in steps],
+        }
+        return click.echo(json.dumps(as_json(body)))
+    click.echo(f"run {record.id}  pipeline {record.pipeline}  {outcome.state if outcome else 'RUNNING'}")
+    click.echo(f"  commit {record.commit or '-'}{' + changes' if record.dirty else ''}  engine {record.engine}")
+    click.echo(f"  parameters {json.dumps(as_json(record.parameters))}")
+    for s in steps:
+        how = "cached" if s.cached else s.note if s.note else f"{s.seconds:.2f} s"
+        click.echo(f"  {s.state:<9}  {s.path}  {how}")
+    if outcome and outcome.error:
+        click.echo(f"  error[{outcome.error['code']}]: {outcome.error['message']}")
+    return None
+
+
+@command.command("logs")
+@click.argument("run", default="last")
+@click.argument("step", required=False)
+@click.option("--store", metavar="URI")
+def logs(run: str, step: str | None, store: str | None) -> None:
+    """Print what a step wrote, or every step of a run."""
+    runs = _runs(store)
+    run_id = _id(runs, run)
+    runs.read(run_id)
+    known = {s.path: s for s in runs.steps(run_id)}
+    if step and step not in known:
+        raise NotFound(f"run {run_id} has no step {step!r}", allowed=f"Its steps: {', '.join(known) or 'none yet'}.")
+    for path, record in known.items():
+        if record.log and path == (step or path):
+            click.echo(f"== {path}", err=True)
+            sys.stdout.buffer.write(runs.read_log(run_id, path))
+            sys.stdout.flush()

@@ -1,0 +1,22 @@
+"""``tidegate serve``: a registered model behind the Open Inference Protocol."""
+
+from __future__ import annotations
+
+import click
+
+from tidegate.project import read_project
+from tidegate.serve.server import serve
+
+
+@click.command("serve")
+@click.argument("model", metavar="NAME[@ALIAS|:VERSION]")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 picks a free one.")
+@click.option("--store", metavar="URI", help="Where the registry lives.")
+def command(model: str, host: str, port: int, store: str | None) -> None:
+    """Serve a registered model (Open Inference Protocol v2) until SIGTERM or Ctrl-C.
+
+    The default version is the alias champion. Only a version that may be served is loaded, by digest.
+    """
+    where = store or read_project().store_uri
+    serve(model, host=host, port=port, store=where, on_ready=lambda url: click.echo(f"serving {model} at {url}"))

@@ -1,0 +1,184 @@
+"""The local engine's loop: ready steps to worker threads, their ends back into the graph, records into the store."""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tidegate.engines.base import Arguments, check_arguments
+from tidegate.engines.local.command import python_step
+from tidegate.engines.local.graph import Graph, Ready, Values
+from tidegate.engines.local.process import Launcher, sweep
+from tidegate.engines.local.worker import Done, Site, perform
+from tidegate.plan.events import CANCELED, FAILED, SUCCEEDED, Outcome, Report, StepFinished, StepStarted
+from tidegate.plan.model import Container, Plan
+from tidegate.store.base import Store
+from tidegate.store.blobs import Blobs
+from tidegate.store.cache import Cache
+from tidegate.store.runs import Runs, StepRecord, iso
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """Runs a plan on this machine.
+
+    Args:
+        store: where artifacts, cache and records live.
+        root: the project's folder, from which components are imported.
+        run_id: the run's id in the store.
+        jobs: steps at a time; the number of cores by default.
+        use_cache: False runs every step, whatever the cache holds.
+        env: environment variables for every step.
+    """
+
+    store: Store
+    root: Path
+    run_id: str
+    jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
+    use_cache: bool = True
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self, plan: Plan) -> None:
+        """Refuse, before anything starts, what this engine cannot run.
+
+        Raises:
+            DefinitionError: a step needs a container, or packages that are not here.
+        """
+        for executor in plan.executors.values():
+            if isinstance(executor, Container):
+                python_step(executor)
+
+    def run(self, plan: Plan, arguments: Arguments, report: Report) -> Outcome:
+        """Run the plan; Ctrl-C (KeyboardInterrupt) kills every step and ends the run as CANCELED."""
+        self.check(plan)
+        arguments = check_arguments(plan, arguments)
+        scratch = Path(tempfile.mkdtemp(prefix="tidegate-"))
+        context = self._context(plan, scratch)
+        graph = Graph(plan, arguments, context)
+        launcher = Launcher()
+        blobs = Blobs(self.store)
+        site = Site(
+            self.run_id, blobs, Cache(self.store), Runs(self.store), launcher, self.root, scratch, report,
+            threading.Event(), context, {"TIDEGATE_STORE": self.store.uri, **self.env}, self.jobs, self.use_cache,
+        )  # fmt: skip
+        try:
+            return _Loop(plan, graph, site).run()
+        finally:
+            launcher.close()
+            sweep(self.run_id)
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _context(self, plan: Plan, scratch: Path) -> dict[str, str]:
+        now = iso(time.time())
+        return {
+            "pipeline_job_name": f"{plan.name}-{self.run_id}",
+            "pipeline_job_resource_name": f"{plan.name}-{self.run_id}",
+            "pipeline_job_uuid": self.run_id,
+            "pipeline_job_create_time_utc": now,
+            "pipeline_job_schedule_time_utc": now,
+            "pipeline_root": f"{self.store.uri}/runs/{self.run_id}",
+            "workspace_path": str(scratch / "workspace"),
+        }
+
+
+class _Loop:
+    def __init__(self, plan: Plan, graph: Graph, site: Site) -> None:
+        self.plan, self.graph, self.site = plan, graph, site
+        self.ends: queue.SimpleQueue[tuple[Ready, Done]] = queue.SimpleQueue()
+        self.steps: list[StepFinished] = []
+        self.error: Mapping[str, Any] | None = None
+        self.started = time.monotonic()
+
+    def run(self) -> Outcome:
+        with ThreadPoolExecutor(self.site.jobs, thread_name_prefix="tidegate-step") as pool:
+            try:
+                self.graph.start()
+                self._drain(pool)
+                while not self.graph.done:
+                    ready, done = self.ends.get()
+                    self._finish(ready, done)
+                    self._drain(pool)
+            except KeyboardInterrupt:
+                self.site.cancel.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                self._cancelled()
+                return self._outcome(CANCELED, Values())
+            except BaseException:
+                self.site.cancel.set()
+                raise
+        return self._outcome(self.graph.state, self.graph.outputs)
+
+    def _drain(self, pool: ThreadPoolExecutor) -> None:
+        """Hand over what is ready; note what ended without running."""
+        for ended in self.graph.ended:
+            finished = StepFinished(ended.path, ended.state, error=ended.error, note=ended.note)
+            self._note(finished, Done(ended.state, error=ended.error), None)
+        self.graph.ended.clear()
+        for ready in self.graph.ready:
+            pool.submit(self._perform, ready)
+        self.graph.ready.clear()
+
+    def _perform(self, ready: Ready) -> None:
+        try:
+            self.site.report(StepStarted(ready.path))
+            assert isinstance(ready.task.component.body, str)
+            done = perform(self.site, ready, self.plan.executors[ready.task.component.body])
+        except BaseException as e:  # a bug of ours must end the run, not hang it
+            done = Done(FAILED, error={"code": "internal", "message": f"{type(e).__name__}: {e}"})
+        self.ends.put((ready, done))
+
+    def _finish(self, ready: Ready, done: Done) -> None:
+        self.graph.finish(ready, SUCCEEDED if done.state == SUCCEEDED else FAILED, done.outputs, done.error)
+        self._note(StepFinished(ready.path, done.state, done.cached, done.seconds, done.error), done, ready)
+
+    def _note(self, finished: StepFinished, done: Done, ready: Ready | None) -> None:
+        self.site.runs.step(self.site.run_id, _record(finished, done, ready))
+        self.steps.append(finished)
+        if finished.error and not self.error:
+            self.error = {**finished.error, "step": finished.step}
+        self.site.report(finished)
+
+    def _cancelled(self) -> None:
+        while not self.ends.empty():
+            ready, done = self.ends.get()
+            self._note(StepFinished(ready.path, done.state, done.cached, done.seconds, done.error), done, ready)
+
+    def _outcome(self, state: str, outputs: Values) -> Outcome:
+        seconds = time.monotonic() - self.started
+        error = self.error if state == FAILED else None
+        if state == CANCELED:
+            error = {"code": "cancelled", "message": "the run was cancelled"}
+        return Outcome(
+            self.site.run_id, state, outputs.parameters, outputs.artifacts, tuple(self.steps), error, seconds
+        )
+
+
+def _record(finished: StepFinished, done: Done, ready: Ready | None) -> StepRecord:
+    return StepRecord(
+        path=finished.step,
+        state=finished.state,
+        cached=done.cached,
+        seconds=done.seconds,
+        key=done.key,
+        parts=dict(done.parts),
+        inputs=_json(ready.inputs if ready else Values()),
+        outputs=_json(done.outputs),
+        error=dict(done.error) if done.error else None,
+        log=done.log,
+        attempts=done.attempts,
+        note=finished.note,
+    )
+
+
+def _json(values: Values) -> dict[str, Any]:
+    artifacts = {n: [a.as_json() for a in found] for n, found in values.artifacts.items()}
+    return {"parameters": dict(values.parameters), "artifacts": artifacts}

@@ -1,0 +1,115 @@
+"""The files of one step: kfp's executor input going in, its executor output coming out.
+
+A step has a scratch folder of its own::
+
+    inputs/<name>/<i>/<artifact name>   a private copy of each input artifact, checked while it was copied
+    outputs/<name>                      where output artifacts are written
+    outputs/executor_output.json        what kfp's executor leaves
+    parameters/<name>                   OutputPath parameters
+    error.json, log.txt
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tidegate.engines.local.graph import Values
+from tidegate.errors import ParameterError, StepFailed
+from tidegate.plan.model import Interface
+from tidegate.plan.value import Artifact, coerce
+from tidegate.store.blobs import Blobs
+
+OUTPUT_FILE = "outputs/executor_output.json"
+
+
+def executor_input(interface: Interface, inputs: Values, folder: Path, blobs: Blobs) -> dict[str, Any]:
+    """Copy the input artifacts into the step's folder and write down where everything is, as kfp's ExecutorInput."""
+    for part in ("inputs", "outputs", "parameters"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    return {
+        "inputs": {
+            "parameterValues": dict(inputs.parameters),
+            "artifacts": {
+                name: {"artifacts": [_given(a, folder / "inputs" / name / str(i), blobs) for i, a in enumerate(found)]}
+                for name, found in inputs.artifacts.items()
+            },
+        },
+        "outputs": {
+            "outputFile": str(folder / OUTPUT_FILE),
+            "parameters": {n: {"outputFile": str(folder / "parameters" / n)} for n in interface.output_parameters},
+            "artifacts": {
+                name: {"artifacts": [_runtime(name, str(folder / "outputs" / name), slot.type, {})]}
+                for name, slot in interface.output_artifacts.items()
+            },
+        },
+    }
+
+
+def _given(artifact: Artifact, folder: Path, blobs: Blobs) -> dict[str, Any]:
+    uri = artifact.uri
+    if artifact.digest:
+        folder.mkdir(parents=True)
+        path = folder / (Path(artifact.name).name or "artifact")
+        blobs.fetch(artifact.digest, path, kind=artifact.kind)
+        uri = str(path)
+    return _runtime(artifact.name, uri, artifact.type, artifact.metadata)
+
+
+def _runtime(name: str, uri: str, type_: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    title, _, version = type_.partition("@")
+    kind = {"schemaTitle": title, "schemaVersion": version}
+    return {"name": name, "uri": uri, "type": kind, "metadata": dict(metadata)}
+
+
+def collect(interface: Interface, provisioned: Mapping[str, Any], blobs: Blobs) -> Values:
+    """Read what a step that ended well left: output parameters by declared type, artifacts into the store.
+
+    Raises:
+        StepFailed: an output parameter is missing or of another type than declared.
+    """
+    outputs = provisioned["outputs"]
+    file = Path(outputs["outputFile"])
+    written = json.loads(file.read_text()) if file.exists() else {}
+    parameters = {
+        name: _parameter(name, declared.type, written.get("parameterValues", {}), outputs["parameters"][name])
+        for name, declared in interface.output_parameters.items()
+    }
+    artifacts = {
+        name: [_made(name, slot.type, a, outputs["artifacts"][name]["artifacts"][0], blobs)]
+        for name, slot in interface.output_artifacts.items()
+        for a in _written(written, name, outputs)
+    }
+    return Values(parameters, artifacts)
+
+
+def _parameter(name: str, type_: str, written: Mapping[str, Any], provisioned: Mapping[str, str]) -> Any:
+    path = Path(provisioned["outputFile"])
+    if name in written:
+        value = written[name]
+    elif path.exists():
+        value = path.read_text()
+    else:
+        raise StepFailed(f"the output parameter {name!r} was not written", code="output-missing")
+    try:
+        return coerce(value, type_, f"the output parameter {name!r}")
+    except ParameterError as e:
+        raise StepFailed(e.found, allowed=e.allowed, code="output-type") from e
+
+
+def _written(written: Mapping[str, Any], name: str, outputs: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    found: Mapping[str, Any] = written.get("artifacts", {}).get(name) or outputs["artifacts"][name]
+    artifacts: Sequence[Mapping[str, Any]] = found["artifacts"]
+    return artifacts[:1]
+
+
+def _made(name: str, type_: str, said: Mapping[str, Any], given: Mapping[str, Any], blobs: Blobs) -> Artifact:
+    uri, metadata = said.get("uri") or given["uri"], {**given["metadata"], **said.get("metadata", {})}
+    path = Path(said.get("custom_path") or uri)
+    if not path.exists():
+        # metrics live in metadata; an address elsewhere (s3://…) that the user's code set is kept as it is
+        return Artifact(name, "" if uri == given["uri"] else uri, type_, metadata=metadata)
+    content = blobs.add(path)
+    return Artifact(name, blobs.uri(content.digest), type_, content.digest, content.kind, content.size, metadata)

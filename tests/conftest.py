@@ -1,0 +1,24 @@
+"""Shared by every test: the long switch, and an environment in which nothing of the developer's leaks in."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+LONG = os.environ.get("TIDEGATE_LONG") == "1"
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("TIDEGATE_", "MLFLOW_")) and name != "TIDEGATE_LONG":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("long") and not LONG:
+            item.add_marker(pytest.mark.skip(reason="the long setting: TIDEGATE_LONG=1"))
