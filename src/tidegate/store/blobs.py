@@ -1,0 +1,220 @@
+"""Blobs: bytes known by their digest, hashed again whenever they are read.
+
+A file's digest is the sha256 of its bytes and its key is ``blobs/sha256/<2 hex>/<62 hex>``. A directory's digest is that
+of its manifest, sorted lines ``<sha256> <size> <relative path>``, which is a blob like any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from tidegate.errors import Damaged, NotFound, UsageError
+from tidegate.store.base import Store
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_LINE = re.compile(r"([0-9a-f]{64}) (\d+) (.+)")
+FILE, DIRECTORY = "file", "directory"
+
+
+@dataclass(frozen=True)
+class Content:
+    """What bytes are: their digest, ``file`` or ``directory``, and their size in bytes."""
+
+    digest: str
+    kind: str
+    size: int
+
+
+@dataclass(frozen=True)
+class _Member:
+    sha256: str
+    size: int
+    path: str
+
+
+def digest_path(path: Path) -> Content:
+    """Return the digest of a file or directory without storing it.
+
+    Raises:
+        NotFound: nothing is there.
+        UsageError: a link, device, socket or name that a manifest cannot hold.
+    """
+    if not path.is_dir():
+        return Content(*_hash_file(path))
+    manifest = _manifest(_members(path))
+    return Content("sha256:" + hashlib.sha256(manifest).hexdigest(), DIRECTORY, _total(manifest))
+
+
+def _hash_file(path: Path) -> tuple[str, str, int]:
+    try:
+        with path.open("rb") as f:
+            digest = hashlib.file_digest(f, "sha256").hexdigest()
+            return f"sha256:{digest}", FILE, f.tell()
+    except FileNotFoundError:
+        raise NotFound(f"there is nothing at {path}") from None
+
+
+def _members(folder: Path) -> list[_Member]:
+    found = []
+    for path in _walk(folder):
+        digest, _, size = _hash_file(path)
+        found.append(_Member(digest[7:], size, path.relative_to(folder).as_posix()))
+    return found
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for entry in os.scandir(folder):
+        mode = entry.stat(follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode):
+            yield from _walk(Path(entry.path))
+        elif stat.S_ISREG(mode) and "\n" not in entry.name:
+            yield Path(entry.path)
+        else:
+            raise UsageError(
+                f"{entry.path} is no regular file",
+                allowed="An artifact folder holds regular files and folders; links and devices are refused.",
+                code="artifact-irregular",
+            )
+
+
+def _manifest(members: list[_Member]) -> bytes:
+    lines = sorted(f"{m.sha256} {m.size} {m.path}\n" for m in members)
+    return "".join(lines).encode("utf-8", "surrogateescape")
+
+
+def _total(manifest: bytes) -> int:
+    return sum(m.size for m in _parse(manifest, ""))
+
+
+def _parse(manifest: bytes, digest: str) -> Iterator[_Member]:
+    for line in manifest.decode("utf-8", "surrogateescape").splitlines():
+        found = _LINE.fullmatch(line)
+        path = PurePosixPath(found[3]) if found else PurePosixPath("..")
+        if not found or path.is_absolute() or ".." in path.parts:
+            raise Damaged(f"{digest} is no directory manifest: {line[:80]!r}")
+        yield _Member(found[1], int(found[2]), found[3])
+
+
+class Blobs:
+    """The content-addressed part of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def uri(self, digest: str) -> str:
+        """The address of a blob."""
+        return f"{self.store.uri.rstrip('/')}/{_key(digest)}"
+
+    def add(self, path: Path) -> Content:
+        """Store a file or directory, durable when it returns; what is there already is checked, and mended.
+
+        Raises:
+            NotFound: nothing is at ``path``.
+            UsageError: a directory with links or devices in it.
+            StoreError: the store failed; nothing half-written is visible.
+        """
+        content = digest_path(path)
+        if content.kind == FILE:
+            self._add_file(content.digest, path)
+            return content
+        members = _members(path)
+        for m in members:
+            self._add_file(f"sha256:{m.sha256}", path / m.path)
+        self.add_bytes(_manifest(members))
+        return content
+
+    def add_bytes(self, data: bytes) -> str:
+        """Store bytes; return their digest."""
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        if not self.store.put_new(_key(digest), data):
+            self._set_aside(digest)
+            self.store.put_new(_key(digest), data)
+        return digest
+
+    def read_bytes(self, digest: str) -> bytes:
+        """Return the bytes of a blob.
+
+        Raises:
+            NotFound: no such blob.
+            Damaged: its bytes are not what they were.
+        """
+        data = self.store.get(_key(digest))
+        if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
+            raise _damaged(digest)
+        return data
+
+    def fetch(self, digest: str, target: Path, *, kind: str = FILE) -> None:
+        """Copy a blob to a new path, checking every byte; the target appears whole or not at all.
+
+        Raises:
+            NotFound: the blob, or a file of the directory, is not in the store.
+            Damaged: bytes are not what they were.
+        """
+        temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}")
+        try:
+            if kind == FILE:
+                self._fetch_file(digest, temporary)
+            else:
+                self._fetch_directory(digest, temporary)
+            temporary.rename(target)
+        finally:
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink(missing_ok=True)
+
+    def check(self, digest: str, kind: str = FILE) -> None:
+        """Read a blob, and every file of a directory, to see that it is whole.
+
+        Raises:
+            NotFound: it is not there.
+            Damaged: its bytes are not what they were.
+        """
+        data = self.read_bytes(digest)
+        for member in _parse(data, digest) if kind == DIRECTORY else ():
+            self.read_bytes(f"sha256:{member.sha256}")
+
+    def _add_file(self, digest: str, path: Path) -> None:
+        if not self.store.put_file_new(_key(digest), path):
+            self._set_aside(digest)
+            self.store.put_file_new(_key(digest), path)
+
+    def _set_aside(self, digest: str) -> None:
+        # the name is the digest, so other bytes under it are damage; keep them for whoever wants to know why
+        damaged = self.store.get(_key(digest))
+        self.store.put(f"damaged/{_key(digest)}", damaged)
+        self.store.delete(_key(digest))
+
+    def _fetch_file(self, digest: str, target: Path) -> None:
+        self.store.get_file(_key(digest), target)
+        if _hash_file(target)[0] != digest:
+            raise _damaged(digest)
+
+    def _fetch_directory(self, digest: str, target: Path) -> None:
+        manifest = self.read_bytes(digest)
+        target.mkdir()
+        for member in _parse(manifest, digest):
+            path = target / member.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fetch_file(f"sha256:{member.sha256}", path)
+
+
+def _key(digest: str) -> str:
+    if not _DIGEST.fullmatch(digest):
+        raise UsageError(f"{digest[:80]!r} is no digest", allowed="sha256:<64 hex digits>.", code="digest-invalid")
+    return f"blobs/sha256/{digest[7:9]}/{digest[9:]}"
+
+
+def _damaged(digest: str) -> Damaged:
+    return Damaged(
+        f"the blob {digest} holds other bytes than were written",
+        hint="Run the step that made it again (--no-cache); adding the same bytes mends the blob.",
+    )

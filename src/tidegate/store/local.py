@@ -1,0 +1,220 @@
+"""A store in a folder: the only module that writes inside it.
+
+A write goes to a temporary file in ``tmp/``, all of it (short writes are looped), then fsync, then ``link`` (create if
+absent) or ``rename`` (replace) to its name, then fsync of the folder, and of every parent that was made on the way. What
+was acknowledged survives a power cut; what was not leaves no visible name. Links inside the store are never followed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tidegate.errors import Damaged, NotFound, StoreError
+from tidegate.store.base import Entry, check_key
+from tidegate.store.disk import Disk, RealDisk
+
+CHUNK = 1 << 20
+STALE_SECONDS = 86_400
+_TEMPORARY = "tmp"
+
+
+class LocalStore:
+    """A folder as a ``Store``.
+
+    Args:
+        root: the folder; made when it is not there.
+        disk: the seam to the operating system.
+
+    Raises:
+        StoreError: the folder cannot be made.
+    """
+
+    def __init__(self, root: Path, disk: Disk | None = None) -> None:
+        self.root, self._disk = Path(os.path.abspath(root)), disk or RealDisk()  # noqa: PTH100 - resolve follows links
+        try:
+            (self.root / _TEMPORARY).mkdir(parents=True, exist_ok=True)
+            self._sweep()
+        except OSError as e:
+            raise self._trouble("open the store", e) from e
+
+    @property
+    def uri(self) -> str:
+        """The folder's path."""
+        return str(self.root)
+
+    def get(self, key: str) -> bytes:
+        """See ``Store``."""
+        with self._open(key) as fd, os.fdopen(os.dup(fd), "rb") as f:
+            return f.read()
+
+    def get_file(self, key: str, path: Path) -> None:
+        """See ``Store``."""
+        with self._open(key) as fd, os.fdopen(os.dup(fd), "rb") as f, path.open("xb") as out:
+            while chunk := f.read(CHUNK):
+                out.write(chunk)
+
+    def put(self, key: str, data: bytes) -> None:
+        """See ``Store``."""
+        target = self._path(key)
+        try:
+            temporary = self._write([data])
+            try:
+                self._make_parents(target.parent)
+                self._disk.rename(temporary, target)
+                self._disk.fsync_folder(target.parent)
+            except OSError:
+                self._discard(temporary)
+                raise
+        except OSError as e:
+            raise self._trouble(f"write {key}", e) from e
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        """See ``Store``."""
+        created = self._create(key, [data])
+        return created or self.get(key) == data
+
+    def put_file_new(self, key: str, path: Path) -> bool:
+        """See ``Store``."""
+        with path.open("rb") as f:
+            created = self._create(key, iter(lambda: f.read(CHUNK), b""))
+        return created or self._same(key, path)
+
+    def exists(self, key: str) -> bool:
+        """See ``Store``."""
+        try:
+            return stat.S_ISREG(self._path(key).lstat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as e:
+            raise self._trouble(f"look for {key}", e) from e
+
+    def list(self, prefix: str, *, recursive: bool = True) -> Iterator[Entry]:
+        """See ``Store``."""
+        folder = self._path(prefix.rstrip("/")) if prefix else self.root
+        try:
+            found = sorted(os.scandir(folder), key=lambda e: e.name + "/" * e.is_dir(follow_symlinks=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for entry in found:
+            key = f"{prefix.rstrip('/')}/{entry.name}".lstrip("/")
+            if entry.is_file(follow_symlinks=False):
+                yield Entry(key, entry.stat(follow_symlinks=False).st_size)
+            elif entry.is_dir(follow_symlinks=False) and key != _TEMPORARY:
+                yield from self.list(key) if recursive else [Entry(f"{key}/", 0)]
+
+    def delete(self, key: str) -> None:
+        """See ``Store``."""
+        path = self._path(key)
+        try:
+            self._disk.unlink(path)
+            self._disk.fsync_folder(path.parent)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as e:
+            raise self._trouble(f"delete {key}", e) from e
+
+    def _path(self, key: str) -> Path:
+        return self.root / check_key(key)
+
+    @contextlib.contextmanager
+    def _open(self, key: str) -> Iterator[int]:
+        """Open a key's file by walking down from the root, so that no link on the way leads out of it."""
+        parts = check_key(key).split("/")
+        fds = []
+        try:
+            fds.append(os.open(self.root, os.O_RDONLY | os.O_DIRECTORY))
+            for part in parts[:-1]:
+                fds.append(os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fds[-1]))
+            fds.append(os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW, dir_fd=fds[-1]))
+            if not stat.S_ISREG(os.fstat(fds[-1]).st_mode):
+                raise NotFound(f"the store has no {key}")
+            yield fds[-1]
+        except FileNotFoundError:
+            raise NotFound(f"the store has no {key}") from None
+        except NotADirectoryError:
+            raise NotFound(f"the store has no {key}") from None
+        except OSError as e:
+            if e.errno == 40:  # ELOOP: a link where a file of ours should be
+                raise Damaged(f"{key} in the store is a link", hint=f"Remove {self.root / key}.") from e
+            raise self._trouble(f"read {key}", e) from e
+        finally:
+            for fd in reversed(fds):
+                os.close(fd)
+
+    def _create(self, key: str, chunks: Iterable[bytes]) -> bool:
+        target = self._path(key)
+        if self.exists(key):
+            return False
+        try:
+            temporary = self._write(chunks)
+            try:
+                self._make_parents(target.parent)
+                self._disk.link(temporary, target)
+                self._disk.fsync_folder(target.parent)
+            finally:
+                self._discard(temporary)
+        except FileExistsError:
+            # the winner's name may not be durable yet: make it so before we build on it
+            self._disk.fsync_folder(target.parent)
+            return False
+        except OSError as e:
+            raise self._trouble(f"write {key}", e) from e
+        return True
+
+    def _write(self, chunks: Iterable[bytes]) -> Path:
+        """Write a durable temporary file; on trouble leave none."""
+        temporary = self.root / _TEMPORARY / f"{os.getpid()}-{secrets.token_hex(8)}"
+        fd = self._disk.create(temporary)
+        try:
+            for chunk in chunks:
+                left = memoryview(chunk)
+                while left:
+                    left = left[self._disk.write(fd, left) :]
+            self._disk.fsync(fd)
+        except BaseException:
+            self._disk.close(fd)
+            self._discard(temporary)
+            raise
+        self._disk.close(fd)
+        return temporary
+
+    def _discard(self, temporary: Path) -> None:
+        with contextlib.suppress(OSError):
+            self._disk.unlink(temporary)
+
+    def _make_parents(self, folder: Path) -> None:
+        missing = []
+        while not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        for path in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                self._disk.mkdir(path)
+            self._disk.fsync_folder(path.parent)
+
+    def _same(self, key: str, path: Path) -> bool:
+        with self._open(key) as fd, os.fdopen(os.dup(fd), "rb") as a, path.open("rb") as b:
+            while True:
+                one, two = a.read(CHUNK), b.read(CHUNK)
+                if one != two:
+                    return False
+                if not one:
+                    return True
+
+    def _sweep(self) -> None:
+        """Remove what writers that were killed long ago left behind."""
+        for entry in os.scandir(self.root / _TEMPORARY):
+            if time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS:
+                self._discard(Path(entry.path))
+
+    def _trouble(self, what: str, error: OSError) -> StoreError:
+        return StoreError(
+            f"cannot {what} in {self.root}: {error.strerror or error}",
+            hint="Free space, mend the permissions, or use another store (--store URI).",
+        )

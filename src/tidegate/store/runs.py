@@ -1,0 +1,166 @@
+"""Run records: what ran, step by step, written alike whichever engine ran it.
+
+``runs/<id>/run.json`` is written first, one ``runs/<id>/steps/<name>.json`` a step, ``runs/<id>/outcome.json`` last.
+Step paths are user text, so a step's key is a short slug and a hash of its path; the path is inside the record. Records
+are JSON as Python writes it: NaN and the infinities stand as NaN, Infinity, -Infinity and read back as they were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tidegate.errors import Damaged, NotFound
+from tidegate.store.base import Store
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
+
+
+def iso(seconds: float) -> str:
+    """Seconds since the epoch as ISO 8601 in UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def new_run_id(now: float | None = None) -> str:
+    """A run id that sorts by time and collides with none: ``20261124-105825-3fa9c1``."""
+    moment = datetime.fromtimestamp(time.time() if now is None else now, UTC)
+    return f"{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run is: its pipeline, parameters, and the code and environment it was made from."""
+
+    id: str
+    pipeline: str
+    plan_digest: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    engine: str = "local"
+    commit: str = ""
+    dirty: str = ""
+    environment: str = ""
+    user: str = ""
+    target: str = ""
+    created: str = field(default_factory=lambda: iso(time.time()))
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """How one step ended: state, whether from the cache, seconds, cache key and its parts, inputs and outputs."""
+
+    path: str
+    state: str
+    cached: bool = False
+    seconds: float = 0.0
+    key: str = ""
+    parts: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] | None = None
+    log: str = ""
+    attempts: int = 1
+    note: str = ""
+    ended: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True)
+class OutcomeRecord:
+    """How a run ended."""
+
+    state: str
+    outputs: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] | None = None
+    seconds: float = 0.0
+    finished: str = field(default_factory=lambda: iso(time.time()))
+
+
+class Runs:
+    """The run records of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def create(self, record: RunRecord) -> None:
+        """Write a run's first record, and make it the last run."""
+        self.store.put_new(f"{_folder(record.id)}/run.json", _text(record))
+        self.store.put("runs/last", record.id.encode())
+
+    def read(self, run_id: str) -> RunRecord:
+        """Return a run's record; raise ``NotFound``."""
+        try:
+            return RunRecord(**self._json(f"{_folder(run_id)}/run.json"))
+        except NotFound:
+            raise NotFound(f"there is no run {run_id!r}", hint="tidegate runs ls", code="run-not-found") from None
+
+    def step(self, run_id: str, record: StepRecord) -> None:
+        """Write the record of a step that ended, replacing that of an earlier try."""
+        self.store.put(f"{_folder(run_id)}/steps/{_name(record.path)}.json", _text(record))
+
+    def steps(self, run_id: str) -> list[StepRecord]:
+        """Return the records of a run's steps in the order in which they ended."""
+        entries = self.store.list(f"{_folder(run_id)}/steps")
+        return sorted((StepRecord(**self._json(e.key)) for e in entries), key=lambda s: s.ended)
+
+    def finish(self, run_id: str, record: OutcomeRecord) -> None:
+        """Write how a run ended."""
+        self.store.put(f"{_folder(run_id)}/outcome.json", _text(record))
+
+    def outcome(self, run_id: str) -> OutcomeRecord | None:
+        """Return how a run ended, None while it has not."""
+        try:
+            return OutcomeRecord(**self._json(f"{_folder(run_id)}/outcome.json"))
+        except NotFound:
+            return None
+
+    def list(self, limit: int) -> Iterator[RunRecord]:
+        """Yield the newest runs first."""
+        folders = [e.key for e in self.store.list("runs", recursive=False) if e.key.endswith("/")]
+        for key in sorted(folders, reverse=True)[:limit]:
+            yield self.read(key.rstrip("/").rpartition("/")[2])
+
+    def last(self) -> str:
+        """Return the id of the run that was started last, empty where there is none."""
+        try:
+            return self.store.get("runs/last").decode()
+        except NotFound:
+            return ""
+
+    def write_log(self, run_id: str, step: str, path: Path) -> str:
+        """Keep what a step wrote; return the log's key."""
+        key = f"{_folder(run_id)}/logs/{_name(step)}.txt"
+        self.store.put(key, path.read_bytes())
+        return key
+
+    def read_log(self, run_id: str, step: str) -> bytes:
+        """Return what a step wrote; raise ``NotFound``."""
+        return self.store.get(f"{_folder(run_id)}/logs/{_name(step)}.txt")
+
+    def _json(self, key: str) -> dict[str, Any]:
+        try:
+            body: dict[str, Any] = json.loads(self.store.get(key))
+        except ValueError as e:
+            raise Damaged(f"the record {key} cannot be read: {e}") from e
+        return body
+
+
+def _folder(run_id: str) -> str:
+    if not _ID.fullmatch(run_id):
+        raise NotFound(f"{run_id[:80]!r} is no run id", allowed="An id from `tidegate runs ls`, or last.")
+    return f"runs/{run_id}"
+
+
+def _name(path: str) -> str:
+    slug = re.sub(r"[^A-Za-z0-9-]+", "-", path).strip("-")[:60]
+    return f"{slug or 'step'}-{hashlib.sha256(path.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+
+
+def _text(record: RunRecord | StepRecord | OutcomeRecord) -> bytes:
+    return json.dumps(asdict(record), sort_keys=True).encode()
