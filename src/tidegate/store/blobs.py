@@ -1,7 +1,7 @@
 """Blobs: bytes known by their digest, hashed again whenever they are read.
 
-A file's digest is the sha256 of its bytes and its key is ``blobs/sha256/<2 hex>/<62 hex>``. A directory's digest is that
-of its manifest, sorted lines ``<sha256> <size> <relative path>``, which is a blob like any other.
+A file's digest is the sha256 of its bytes and its key is ``blobs/sha256/<2 hex>/<62 hex>``. A directory's digest is
+that of its manifest, sorted lines ``<sha256> <size> <relative path>``, which is a blob like any other.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The cache: what a step with a given key made, believed only after every byte of it was checked.
 
-An entry is ``cache/<2 hex>/<62 hex>``: JSON with its own checksum. An entry that is damaged, or whose blobs are missing or
-damaged, is a miss; it is moved to ``damaged/`` and the reason is reported.
+An entry is ``cache/<2 hex>/<62 hex>``: JSON with its own checksum. An entry that is damaged, or whose blobs are
+missing or damaged, is a miss; it is moved to ``damaged/`` and the reason is reported.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The disk seam: the few calls that durable writing is made of, so that a simulated disk can stand in for the real one."""
+"""The disk seam: the few calls that durable writing is made of; a simulated disk can stand in for the real one."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """A store in a folder: the only module that writes inside it.
 
 A write goes to a temporary file in ``tmp/``, all of it (short writes are looped), then fsync, then ``link`` (create if
-absent) or ``rename`` (replace) to its name, then fsync of the folder, and of every parent that was made on the way. What
-was acknowledged survives a power cut; what was not leaves no visible name. Links inside the store are never followed.
+absent) or ``rename`` (replace) to its name, then fsync of the folder, and of every parent that was made on the way.
+What was acknowledged survives a power cut; what was not leaves no visible name. Links inside the store are never
+followed.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class LocalEngine:
         scratch = Path(tempfile.mkdtemp(prefix="tidegate-"))
         context = self._context(plan, scratch)
         graph = Graph(plan, arguments, context)
-        launcher = Launcher()
+        launcher = Launcher(self.run_id)
         blobs = Blobs(self.store)
         site = Site(
             self.run_id, blobs, Cache(self.store), Runs(self.store), launcher, self.root, scratch, report,

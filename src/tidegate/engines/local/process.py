@@ -58,7 +58,8 @@ class Process(Protocol):
 class Launcher:
     """Starts step processes through a fork server, which is itself started when the first step needs it."""
 
-    def __init__(self) -> None:
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
         self._server: ForkServer | None = None
         self._lock = threading.Lock()
 
@@ -66,7 +67,7 @@ class Launcher:
         """Start one step."""
         with self._lock:
             if self._server is None or not self._server.alive:
-                self._server = ForkServer()
+                self._server = ForkServer(self._run_id)
             server = self._server
         return server.start(job)
 
@@ -79,9 +80,10 @@ class Launcher:
 class ForkServer:
     """The client's side of ``forkserver``: sends jobs, hears of their ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, run_id: str) -> None:
         ours, theirs = socket.socketpair()
-        env = {**os.environ, "_KFP_RUNTIME": "true", "POLARS_ALLOW_FORKING_THREAD": "1", "OPENBLAS_NUM_THREADS": "1"}
+        quiet = {"_KFP_RUNTIME": "true", "POLARS_ALLOW_FORKING_THREAD": "1", "OPENBLAS_NUM_THREADS": "1"}
+        env = {**os.environ, **quiet, "TIDEGATE_RUN_ID": run_id}
         with theirs:
             self._popen = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tidegate.engines.local.forkserver", str(theirs.fileno())],
