@@ -268,6 +268,6 @@ def _importer(spec: Mapping[str, Any]) -> Importer:
         _type(spec.get("typeSchema", {})),
         placeholder.parse(constant) if constant is not None else None,
         uri.get("runtimeParameter", ""),
-        spec.get("metadata", {}),
+        _whole(spec.get("metadata", {})),
         bool(spec.get("reimport")),
     )

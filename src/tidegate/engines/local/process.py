@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,16 +183,23 @@ def end_group(pid: int, how: signal.Signals) -> None:
         os.killpg(pid, how)
 
 
-def sweep(run_id: str) -> list[int]:
-    """Kill every process that carries a run's id in its environment; return the pids. Linux only.
+def sweep(run_id: str) -> None:
+    """Kill every process that carries a run's id in its environment, and see it gone. Linux only.
 
     Catches what left its process group (a daemon that called ``setsid``).
     """
-    killed = []
-    mark = f"TIDEGATE_RUN_ID={run_id}".encode()
+    end = time.monotonic() + GRACE
+    while (left := _marked(f"TIDEGATE_RUN_ID={run_id}".encode())) and time.monotonic() < end:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.002)
+
+
+def _marked(mark: bytes) -> list[int]:
+    found = []
     for entry in Path("/proc").glob("[0-9]*") if sys.platform == "linux" else ():
         with contextlib.suppress(OSError):
-            if mark in (entry / "environ").read_bytes().split(b"\0") and int(entry.name) != os.getpid():
-                os.kill(int(entry.name), signal.SIGKILL)
-                killed.append(int(entry.name))
-    return killed
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return [pid for pid in found if pid != os.getpid()]
