@@ -2,8 +2,9 @@
 
 from typing import NamedTuple, Optional
 
-import tidegate
 from kfp.dsl import Artifact, Dataset, Input, Model
+
+import tidegate
 
 
 @tidegate.component(image="train")

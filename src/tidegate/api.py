@@ -243,6 +243,7 @@ def _mirror(store: Store, run_id: str, options: Options, setting: Any) -> tuple[
     if options.mirror is False or setting is False or not (options.mirror or mlflow.available()):
         return ()
     try:
-        return tuple(mlflow.mirror(store, run_id).problems)
+        mlflow.mirror(store, run_id)
     except Trouble as e:
         return (str(e),)
+    return ()

@@ -183,7 +183,7 @@ def _refused(policy: Policy, verdict: gate.Verdict, model: Content) -> Registrat
 
 
 def fetch_champion(name: str, target: Path, store: Store | None = None) -> tuple[int, str]:
-    """Copy the champion of ``name`` to ``target``; return its version and digest, 0 and '' with an empty folder for none."""
+    """Copy the champion of ``name`` to ``target``; return its version and digest (0, '' and an empty folder for none)."""
     store = store or open_store()
     state = Registry(store).state(name)
     version = state.champion()

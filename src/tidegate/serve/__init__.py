@@ -1,0 +1,1 @@
+"""Serving: a registered model, by digest, behind the Open Inference Protocol."""
