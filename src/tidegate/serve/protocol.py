@@ -180,11 +180,17 @@ def _column(tensor: InferInput) -> Any:
         raise BadRequest(400, f"the input {tensor.name[:100]!r} has {len(data)} values for the shape {tensor.shape}")
     if tensor.datatype == "BYTES":
         return np.array(data, object)
-    if any(isinstance(v, str) or v is None for v in data) or (
-        tensor.datatype != "BOOL" and any(v is True or v is False for v in data)
-    ):
+    if any(not _fits(v, tensor.datatype) for v in data):
         raise BadRequest(400, f"the input {tensor.name[:100]!r} holds a value that is no {tensor.datatype}")
     return np.array(data, NUMPY[tensor.datatype])
+
+
+def _fits(value: Any, datatype: str) -> bool:
+    return (
+        isinstance(value, bool)
+        if datatype == "BOOL"
+        else isinstance(value, int | float) and not isinstance(value, bool)
+    )
 
 
 def _flat(data: list[Any]) -> list[Any]:

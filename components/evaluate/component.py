@@ -1,0 +1,36 @@
+"""Measure a model, or the procedure that made it, on data."""
+
+from kfp.dsl import Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
+
+import tidegate
+
+
+@tidegate.component(image="train")
+def evaluate(
+    model: Input[Model],
+    data: Input[Dataset],
+    evaluation: Output[Artifact],
+    metrics: Output[Metrics],
+    confusion: Output[ClassificationMetrics],
+    label: str,
+    folds: int = 0,
+    seed: int = 0,
+    ignore: list = [],  # noqa: B006 - kfp reads the default
+    champion: Input[Model] = None,
+) -> float:
+    """Measure on held-out rows, or with ``folds`` by cross-validation of the procedure; return the accuracy."""
+    from pathlib import Path
+
+    from components.evaluate import holdout, procedure, report
+    from components.split.order import read
+
+    frame = read(data.path).drop(ignore)
+    if folds:
+        measured = procedure.measure(Path(model.path), frame, label, folds, seed)
+    else:
+        measured = holdout.measure(Path(model.path), frame, label, Path(champion.path) if champion else None)
+    report.write(Path(evaluation.path), measured, Path(data.path), Path(model.path))
+    for name, value in measured.metrics.items():
+        metrics.log_metric(name, value)
+    confusion.log_confusion_matrix([str(c) for c in measured.classes], measured.confusion)
+    return measured.metrics["accuracy"]

@@ -1,0 +1,41 @@
+"""Evaluate the procedure that made a model: out-of-fold predictions on fixed folds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from components.evaluate import measures
+from components.evaluate.report import Measured
+from components.evaluate.trusted import load_pipeline
+from tidegate.errors import ParameterError
+
+
+def measure(model: Path, frame: pl.DataFrame, label: str, folds: int, seed: int) -> Measured:
+    """Fit clones of the model's pipeline on all folds but one, predict that one.
+
+    Raises:
+        ParameterError: fewer than two folds, or more than the rarest class has rows.
+    """
+    from sklearn.base import clone
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    truth = frame[label].to_numpy()
+    rarest = int(frame[label].value_counts()["count"].min())
+    if not 2 <= folds <= rarest:
+        raise ParameterError(f"folds={folds}", allowed=f"2 to {rarest}, the rows of the rarest class.")
+    pipeline = load_pipeline(model)
+    cut = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    probabilities = cross_val_predict(
+        clone(pipeline), frame.drop(label).to_pandas(), truth, cv=cut, method="predict_proba"
+    )
+    classes = pipeline.classes_.tolist()
+    return Measured(
+        measures.classification(truth, probabilities, classes),
+        measures.confusion(truth, probabilities, classes),
+        classes,
+        {"kind": "cross-validation", "folds": folds, "seed": seed, "stratified": True},
+        frame.height,
+        of_artifact=False,
+    )

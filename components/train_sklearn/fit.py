@@ -1,0 +1,61 @@
+"""Fit a scikit-learn pipeline whose input is the raw columns of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+from sklearn.base import ClassifierMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from tidegate.errors import ParameterError
+
+ESTIMATORS: Mapping[str, tuple[type[ClassifierMixin], Mapping[str, Any]]] = {
+    "logistic_regression": (LogisticRegression, {"max_iter": 1000}),
+    "random_forest": (RandomForestClassifier, {"n_estimators": 200, "n_jobs": 1}),
+    "hist_gradient_boosting": (HistGradientBoostingClassifier, {"early_stopping": False}),
+}
+
+
+def fit(frame: pl.DataFrame, label: str, estimator: str, hyper_parameters: Mapping[str, Any], seed: int) -> Pipeline:
+    """Fit and return a pipeline.
+
+    Categories are one-hot encoded in the graph: gradient boosting's own categoricals are not, because skl2onnx converts
+    them to a graph that gives other answers.
+
+    Raises:
+        ParameterError: an unknown estimator, label or hyper-parameter.
+    """
+    if label not in frame.columns:
+        raise ParameterError(f"the data has no column {label!r}", allowed=f"Its columns: {', '.join(frame.columns)}.")
+    features = frame.drop(label)
+    steps = [("prepare", _preparation(features, scale=estimator == "logistic_regression"))]
+    pipeline = Pipeline([*steps, ("classify", build(estimator, hyper_parameters, seed))])
+    return pipeline.fit(features.to_pandas(), frame[label].to_numpy())
+
+
+def build(estimator: str, hyper_parameters: Mapping[str, Any], seed: int) -> Any:
+    """Make an unfitted estimator by name."""
+    if estimator not in ESTIMATORS:
+        raise ParameterError(f"there is no estimator {estimator!r}", allowed=f"One of {', '.join(ESTIMATORS)}.")
+    kind, defaults = ESTIMATORS[estimator]
+    made = kind(**defaults, random_state=seed)
+    if unknown := sorted(set(hyper_parameters) - set(made.get_params())):
+        raise ParameterError(
+            f"{estimator} has no hyper-parameter {unknown[0]!r}",
+            allowed=f"Its own: {', '.join(sorted(made.get_params()))}.",
+        )
+    return made.set_params(**hyper_parameters)
+
+
+def _preparation(features: pl.DataFrame, *, scale: bool) -> ColumnTransformer:
+    texts = [n for n, t in features.schema.items() if t == pl.String]
+    numbers = [n for n in features.columns if n not in texts]
+    categories = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    parts = [("numbers", StandardScaler() if scale else "passthrough", numbers)]
+    return ColumnTransformer([*parts, *([("categories", categories, texts)] if texts else [])])

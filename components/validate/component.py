@@ -1,0 +1,20 @@
+"""Check data against a schema before anything is trained on it."""
+
+from kfp.dsl import HTML, Dataset, Input, Output
+
+import tidegate
+
+
+@tidegate.component(image="train")
+def validate(data: Input[Dataset], schema: str, report: Output[HTML]) -> int:
+    """Check every row against ``components/validate/schemas/<schema>.py``; return the rows, or fail naming what is wrong."""
+    from pathlib import Path
+
+    from components.split.order import read
+    from components.validate.checks import check
+
+    frame = read(data.path)
+    failures = check(frame, schema)
+    Path(report.path).write_text(failures.html)
+    failures.refuse()
+    return frame.height
