@@ -12,6 +12,7 @@ import polars as pl
 from components.evaluate import measures
 from components.evaluate.report import Measured
 from components.evaluate.trusted import load_pipeline
+from components.train_sklearn import table
 from tidegate.errors import ParameterError
 from tidegate.serve.onnx import Scorer
 from tidegate.store.blobs import digest_path
@@ -55,7 +56,7 @@ def _parity(
     model: Path, features: pl.DataFrame, truth: np.ndarray, probabilities: np.ndarray, classes: list[Any]
 ) -> dict[str, float]:
     rows = min(PARITY_ROWS, features.height)
-    own = load_pipeline(model).predict_proba(features.head(rows).to_pandas())
+    own = load_pipeline(model).predict_proba(table.features(features.head(rows)))
     found = {"onnx_max_abs_diff": float(np.abs(own - probabilities[:rows]).max())}
     if len(classes) == 2:
         positive = truth[:rows] == classes[1]

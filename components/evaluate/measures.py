@@ -19,10 +19,8 @@ def classification(truth: np.ndarray, probabilities: np.ndarray, classes: Sequen
         "macro_f1": sk.f1_score(truth, predicted, average="macro", zero_division=0.0),
         "log_loss": sk.log_loss(truth, clipped / clipped.sum(1, keepdims=True), labels=order),
     }
-    return {
-        k: float(v)
-        for k, v in {**found, **(binary(truth == order[1], probabilities[:, 1]) if len(order) == 2 else {})}.items()
-    }
+    found |= binary(truth == order[1], probabilities[:, 1]) if len(order) == 2 else {}
+    return {k: float(v) for k, v in found.items()}
 
 
 def binary(truth: np.ndarray, score: np.ndarray) -> dict[str, float]:

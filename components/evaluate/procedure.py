@@ -9,6 +9,7 @@ import polars as pl
 from components.evaluate import measures
 from components.evaluate.report import Measured
 from components.evaluate.trusted import load_pipeline
+from components.train_sklearn import table
 from tidegate.errors import ParameterError
 
 
@@ -28,7 +29,7 @@ def measure(model: Path, frame: pl.DataFrame, label: str, folds: int, seed: int)
     pipeline = load_pipeline(model)
     cut = StratifiedKFold(folds, shuffle=True, random_state=seed)
     probabilities = cross_val_predict(
-        clone(pipeline), frame.drop(label).to_pandas(), truth, cv=cut, method="predict_proba"
+        clone(pipeline), table.features(frame.drop(label)), truth, cv=cut, method="predict_proba"
     )
     classes = pipeline.classes_.tolist()
     return Measured(

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 FRAUD_RATE, UNLABELLED, DAYS = 0.005, 0.03, 30
-START = np.datetime64("2026-01-01T00:00:00")
+START = np.datetime64("2026-01-01T00:00:00", "us")
 CATEGORIES = np.array(["grocery", "fuel", "restaurant", "travel", "electronics", "gaming", "clothing", "health"])
 _CATEGORY_RISK = np.array([0.3, 0.5, 0.4, 1.2, 2.5, 2.0, 0.9, 0.4])
 _HOURS = np.array([1, 1, 1, 1, 1, 2, 4, 7, 9, 9, 9, 10, 11, 11, 9, 9, 9, 11, 13, 12, 9, 6, 4, 2], float)
@@ -34,7 +34,7 @@ def generate(rows: int, seed: int = 0, drift: float = 0.0) -> pl.DataFrame:
     customer = rng.integers(0, customers, rows)
     category = _categories(rng, rows, merchants, customer, kind)
     spend = rng.lognormal(3.2, 0.5, customers)[customer]
-    time = np.sort(_times(rng, rows, kind))
+    time = _times(rng, rows, kind)
     frame = pl.DataFrame(
         {
             "time": time,
@@ -73,7 +73,9 @@ def _times(rng: np.random.Generator, rows: int, kind: np.ndarray) -> np.ndarray:
     day = rng.integers(0, DAYS, rows)
     usual = rng.choice(24, rows, p=_HOURS / _HOURS.sum())
     hour = np.where((kind == 2) & (rng.random(rows) < 0.6), rng.integers(0, 6, rows), usual)
-    return START + (day * 86_400 + hour * 3_600 + rng.integers(0, 3_600, rows)).astype("timedelta64[s]")
+    return START + (day * 86_400 + hour * 3_600 + rng.integers(0, 3_600, rows)).astype("timedelta64[s]").astype(
+        "timedelta64[us]"
+    )
 
 
 def _amounts(
@@ -116,8 +118,7 @@ def _velocity(frame: pl.DataFrame) -> pl.DataFrame:
         "count_1h": pl.len().rolling("time", period="1h").over("customer").cast(pl.Int64),
         "count_24h": pl.len().rolling("time", period="24h").over("customer").cast(pl.Int64),
         "sum_24h": pl.col("amount").sum().rolling("time", period="24h").over("customer").round(2),
-        "mean_before": pl.col("amount").cum_sum().shift(1).over("customer")
-        / pl.col("amount").cum_count().shift(1).over("customer"),
+        "mean_before": (pl.col("amount").cum_sum() / pl.col("amount").cum_count()).shift(1).over("customer"),
         "since_last_h": (pl.col("time").diff().over("customer").dt.total_seconds() / 3600).fill_null(720.0).round(3),
     }
     frame = frame.with_columns(**over).with_columns(

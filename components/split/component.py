@@ -7,7 +7,7 @@ import tidegate
 
 @tidegate.component(image="train")
 def split(data: Input[Dataset], train: Output[Dataset], test: Output[Dataset], by: str, fraction: float = 0.7) -> int:
-    """Split at a value of the column ``by`` (no value on both sides), ``fraction`` of the rows first; return the rows held out."""
+    """Split at a value of the column ``by`` (none on both sides), ``fraction`` of the rows first; return the rows held out."""
     from components.split.order import cut
 
     parts = cut(data.path, by, fraction)

@@ -22,9 +22,8 @@ def cut(path: str, by: str, fraction: float) -> list[tuple[pl.DataFrame, str]]:
     """
     frame = read(path)
     if by not in frame.columns or not 0 < fraction < 1:
-        raise UsageError(
-            f"cannot split by {by!r} at {fraction}", allowed=f"A fraction in (0, 1) of: {', '.join(frame.columns)}."
-        )
+        known = ", ".join(frame.columns)
+        raise UsageError(f"cannot split by {by!r} at {fraction}", allowed=f"A fraction in (0, 1) of a column: {known}.")
     frame = frame.sort(by, maintain_order=True)
     at = frame[by][int(frame.height * fraction)]
     earlier, later = frame.filter(pl.col(by) < at), frame.filter(pl.col(by) >= at)

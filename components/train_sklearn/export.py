@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from sklearn.pipeline import Pipeline
 
@@ -31,7 +30,7 @@ def write(pipeline: Pipeline, features: pl.DataFrame, folder: Path) -> None:
 
 def datatypes(features: pl.DataFrame) -> dict[str, str]:
     """The protocol's datatype of each raw column."""
-    return {n: "BYTES" if t == pl.String else "FP64" if t.is_float() else "INT64" for n, t in features.schema.items()}
+    return {n: "BYTES" if t == pl.String else "FP32" if t.is_float() else "INT64" for n, t in features.schema.items()}
 
 
 def signature(pipeline: Pipeline, features: pl.DataFrame) -> dict[str, Any]:
@@ -53,13 +52,16 @@ def signature(pipeline: Pipeline, features: pl.DataFrame) -> dict[str, Any]:
 def to_onnx(pipeline: Pipeline, features: pl.DataFrame) -> bytes:
     """Convert to an ONNX graph with one input per raw column, outputs ``label`` and ``probabilities``."""
     from skl2onnx import to_onnx as convert
-    from skl2onnx.common.data_types import DoubleTensorType, Int64TensorType, StringTensorType
+    from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 
-    kinds = {"BYTES": StringTensorType, "FP64": DoubleTensorType, "INT64": Int64TensorType}
+    kinds = {"BYTES": StringTensorType, "FP32": FloatTensorType, "INT64": Int64TensorType}
     inputs = [(n, kinds[d]([None, 1])) for n, d in datatypes(features).items()]
     made = convert(pipeline, initial_types=inputs, options={"zipmap": False}, target_opset=17)
     made.graph.name = "tidegate"
     _rename_outputs(made)
+    opsets = sorted(made.opset_import, key=lambda o: o.domain)  # skl2onnx keeps them in a set
+    del made.opset_import[:]
+    made.opset_import.extend(opsets)
     data: bytes = made.SerializeToString(deterministic=True)
     return data
 
@@ -80,25 +82,26 @@ def _skops(pipeline: Pipeline) -> bytes:
 
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(skops.io.dumps(pipeline))) as old, zipfile.ZipFile(out, "w") as new:
-        for name in sorted(old.namelist()):
-            new.writestr(zipfile.ZipInfo(name, _EPOCH), _stable(name, old.read(name)))
+        names: dict[str, str] = {}
+        schema = _renamed(json.loads(old.read("schema.json")), {}, names)
+        new.writestr(zipfile.ZipInfo("schema.json", _EPOCH), json.dumps(schema, sort_keys=True))
+        for before, after in names.items():
+            new.writestr(zipfile.ZipInfo(after, _EPOCH), old.read(before))
     return out.getvalue()
 
 
-def _stable(name: str, data: bytes) -> bytes:
-    # skops numbers objects by their address in memory, which differs from run to run
-    if name != "schema.json":
-        return data
-    seen: dict[int, int] = {}
-
-    def renumber(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: seen.setdefault(v, len(seen)) if k == "__id__" else renumber(v) for k, v in value.items()}
-        return [renumber(v) for v in value] if isinstance(value, list) else value
-
-    return json.dumps(renumber(json.loads(data)), sort_keys=True).encode()
-
-
-def parity(pipeline: Pipeline, features: pl.DataFrame, probabilities: np.ndarray) -> float:
-    """The largest difference between the graph's probabilities and scikit-learn's own."""
-    return float(np.abs(pipeline.predict_proba(features.to_pandas()) - probabilities).max())
+def _renamed(value: Any, ids: dict[int, int], names: dict[str, str]) -> Any:
+    """Number objects and files in order of appearance: skops names them by address in memory, other in every process."""
+    if isinstance(value, list):
+        return [_renamed(v, ids, names) for v in value]
+    if not isinstance(value, dict):
+        return value
+    made = {}
+    for key, inner in value.items():
+        if key == "__id__":
+            made[key] = ids.setdefault(inner, len(ids))
+        elif key == "file" and isinstance(inner, str):
+            made[key] = names.setdefault(inner, f"{len(names)}{Path(inner).suffix}")
+        else:
+            made[key] = _renamed(inner, ids, names)
+    return made

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from components.train_sklearn import table
 from tidegate.errors import ParameterError
 
 ESTIMATORS: Mapping[str, tuple[type[ClassifierMixin], Mapping[str, Any]]] = {
@@ -36,7 +37,7 @@ def fit(frame: pl.DataFrame, label: str, estimator: str, hyper_parameters: Mappi
     features = frame.drop(label)
     steps = [("prepare", _preparation(features, scale=estimator == "logistic_regression"))]
     pipeline = Pipeline([*steps, ("classify", build(estimator, hyper_parameters, seed))])
-    return pipeline.fit(features.to_pandas(), frame[label].to_numpy())
+    return pipeline.fit(table.features(features), frame[label].to_numpy())
 
 
 def build(estimator: str, hyper_parameters: Mapping[str, Any], seed: int) -> Any:

@@ -12,6 +12,7 @@ from components.register.component import register
 from components.train_sklearn.component import train_sklearn
 from components.validate.component import validate
 
+Outputs = NamedTuple("Outputs", [("accuracy", float), ("registered", bool), ("version", int), ("digest", str)])  # noqa: UP014
 POLICY = tidegate.policy(Path(__file__).with_name("policy.toml"))
 
 
@@ -22,7 +23,7 @@ def iris(
     folds: int = 5,
     seed: int = 0,
     min_accuracy: Optional[float] = None,
-) -> NamedTuple("Outputs", [("accuracy", float), ("registered", bool), ("version", int), ("digest", str)]):
+) -> Outputs:
     """``min_accuracy`` may tighten the gate of policy.toml, never loosen it."""
     data = ingest(source="sklearn:iris")
     checked = validate(data=data.outputs["data"], schema="iris")
@@ -44,7 +45,4 @@ def iris(
         policy=POLICY,
         tighten=min_accuracy,
     ).set_caching_options(False)
-    outputs = NamedTuple("Outputs", [("accuracy", float), ("registered", bool), ("version", int), ("digest", str)])
-    return outputs(
-        measured.outputs["Output"], said.outputs["registered"], said.outputs["version"], said.outputs["digest"]
-    )
+    return Outputs(measured.outputs["Output"], *(said.outputs[n] for n in ("registered", "version", "digest")))

@@ -193,7 +193,7 @@ def _failure(folder: Path, log: Path, code: int) -> dict[str, Any]:
         said: dict[str, Any] = json.loads(left.read_text())
         inner = said.get("tidegate")
         if inner:
-            return {**inner, "frames": said["frames"]}
+            return {**inner}
         return {"code": "step-failed", "message": f"{said['type']}: {said['message']}", "frames": said["frames"]}
     how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
     tail = log.read_bytes()[-2000:].decode(errors="replace").strip().splitlines()[-5:]
