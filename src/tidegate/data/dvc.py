@@ -1,0 +1,184 @@
+"""Datasets versioned with git and DVC: ``dvc+<git repository>@<revision>:<path>``.
+
+A moving revision (branch, tag) is resolved once to a commit and to the md5 that DVC recorded there: the *pin*
+``dvc+<repository>@<40 hex>:<path>#md5=<md5>``. Resolving reads no data and needs git only. DVC itself does not check hashes
+when it reads, so what it brings is checked against the pin here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import yaml
+
+from tidegate.errors import Damaged, NotFound, Trouble, UsageError
+from tidegate.store.blobs import Content, digest_path
+
+_REFERENCE = re.compile(r"dvc\+(?P<repo>.+)@(?P<rev>[^@:]+):(?P<path>[^#]+?)(?:#md5=(?P<md5>[0-9a-f]{32}(?:\.dir)?))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Bytes that never change: a repository, a commit, a path in it, and DVC's md5 of what is there."""
+
+    repo: str
+    commit: str
+    path: str
+    md5: str
+
+    def __str__(self) -> str:
+        """The pin as text, which ``parse_pin`` reads back."""
+        return f"dvc+{self.repo}@{self.commit}:{self.path}#md5={self.md5}"
+
+
+def parse_pin(text: str) -> Pin:
+    """Read a pin.
+
+    Raises:
+        UsageError: it is none, or still a moving reference.
+    """
+    found = _match(text)
+    if not _COMMIT.fullmatch(found["rev"]) or not found["md5"]:
+        raise UsageError(f"{text!r} is no pin", allowed="dvc+REPO@COMMIT:PATH#md5=MD5.", code="pin-invalid")
+    return Pin(found["repo"], found["rev"], found["path"], found["md5"])
+
+
+def resolve(reference: str) -> Pin:
+    """Resolve a reference to a pin; relative repositories start at the project's root.
+
+    Raises:
+        UsageError: it is no DVC reference.
+        NotFound: no such repository, revision, or path tracked by DVC there.
+    """
+    found = _match(reference)
+    path = str(PurePosixPath(found["path"]))
+    if path.startswith(("/", "..")) or "/../" in path or found["rev"].startswith("-"):
+        raise UsageError(f"{reference!r} leaves its repository", allowed="A path inside it.", code="pin-invalid")
+    with _git_folder(found["repo"]) as folder:
+        commit = _git(folder, "rev-parse", "--verify", "--quiet", f"{found['rev']}^{{commit}}")
+        if commit is None:
+            raise NotFound(f"{found['repo']} has no revision {found['rev']!r}", allowed="A commit, tag or branch.")
+        tracked = _git(folder, "show", f"{commit.strip()}:{path}.dvc")
+        if tracked is None:
+            raise NotFound(
+                f"DVC tracks no {path!r} in {found['repo']} at {found['rev']}", allowed="A path with a .dvc file."
+            )
+    return Pin(found["repo"], commit.strip(), path, _md5(tracked, reference))
+
+
+def fetch(pin: Pin, target: Path) -> Content:
+    """Bring the pinned bytes to ``target``, checked; return their digest.
+
+    Raises:
+        NotFound: the DVC remote does not have them.
+        Damaged: they are not what the pin says.
+        Trouble: DVC is not installed, or fails otherwise.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="tidegate-dvc-", dir=target.parent) as private:
+        got = Path(private, "data")
+        _dvc_get(pin, got)
+        found = f"{_directory_md5(got)}.dir" if got.is_dir() else _file_md5(got)
+        if found != pin.md5:
+            raise Damaged(
+                f"{pin.path} at {pin.commit[:10]} has the md5 {found}, the pin says {pin.md5}", code="data-damaged"
+            )
+        got.rename(target)
+    return digest_path(target)
+
+
+def _match(reference: str) -> re.Match[str]:
+    found = _REFERENCE.fullmatch(reference)
+    if not found:
+        raise UsageError(
+            f"{reference!r} is no DVC reference", allowed="dvc+REPO@REVISION:PATH.", code="reference-invalid"
+        )
+    return found
+
+
+def _local(repo: str) -> str:
+    if "://" in repo or re.match(r"[^/]+@[^/]+:", repo):
+        return repo
+    return str((Path(os.environ.get("TIDEGATE_PROJECT", ".")) / repo).resolve())
+
+
+@contextmanager
+def _git_folder(repo: str) -> Iterator[str]:
+    """A folder that git can read the repository's history in: itself, or a bare clone that is removed again."""
+    local = _local(repo)
+    if Path(local).exists():
+        yield local
+        return
+    private = tempfile.mkdtemp(prefix="tidegate-git-")
+    try:
+        if _git(private, "clone", "--quiet", "--bare", "--", local, private) is None:
+            raise NotFound(f"there is no git repository at {repo}", allowed="A folder or a URL that git can clone.")
+        yield private
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def _git(folder: str, *args: str) -> str | None:
+    env = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    try:
+        done = subprocess.run(
+            ["git", "-c", "safe.directory=*", "-C", folder, *args], capture_output=True, text=True, env=env, check=False
+        )
+    except FileNotFoundError:
+        raise Trouble("git is not installed", hint="Install git.", code="git-missing") from None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _md5(dvc_file: str, reference: str) -> str:
+    try:
+        md5 = yaml.safe_load(dvc_file)["outs"][0]["md5"]
+    except (yaml.YAMLError, KeyError, IndexError, TypeError) as e:
+        raise UsageError(f"the .dvc file of {reference} cannot be read: {e}", code="reference-invalid") from e
+    return str(md5)
+
+
+def _dvc_get(pin: Pin, target: Path) -> None:
+    command = [sys.executable, "-m", "dvc", "get", "--quiet", "--rev", pin.commit, "-o", str(target)]
+    quiet = {"DVC_NO_ANALYTICS": "1", "GIT_TERMINAL_PROMPT": "0"}
+    done = subprocess.run(
+        [*command, "--", _local(pin.repo), pin.path],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **quiet},
+        check=False,
+    )
+    if done.returncode == 0:
+        return
+    said = done.stderr.strip().splitlines()[-1:] or ["no message"]
+    if "No module named dvc" in done.stderr:
+        raise Trouble("DVC is not installed", hint="pip install 'tidegate[dvc]'", code="dvc-missing")
+    raise NotFound(
+        f"DVC cannot bring {pin.path} at {pin.commit[:10]}: {said[0][:300]}",
+        allowed="A revision whose data was pushed to the repository's DVC remote.",
+        hint="dvc push --all-tags in that repository",
+        code="data-missing",
+    )
+
+
+def _file_md5(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _directory_md5(folder: Path) -> str:
+    """DVC's hash of a directory: md5 of the JSON list of its files, sorted by relative path."""
+    files = sorted((p.relative_to(folder).parts, p) for p in folder.rglob("*") if p.is_file())
+    entries = [{"md5": _file_md5(p), "relpath": "/".join(parts)} for parts, p in files]
+    return hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
