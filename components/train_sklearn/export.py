@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from sklearn.pipeline import Pipeline
 
@@ -34,7 +35,7 @@ def datatypes(features: pl.DataFrame) -> dict[str, str]:
 
 
 def signature(pipeline: Pipeline, features: pl.DataFrame) -> dict[str, Any]:
-    """What the model takes and gives, as ``tidegate.serve.signature`` reads it."""
+    """What the model takes and gives, as ``tidegate.registry.signature`` reads it."""
     classes = pipeline.classes_.tolist()
     label = "INT64" if pipeline.classes_.dtype.kind in "iu" else "BYTES"
     return {
@@ -59,6 +60,7 @@ def to_onnx(pipeline: Pipeline, features: pl.DataFrame) -> bytes:
     made = convert(pipeline, initial_types=inputs, options={"zipmap": False}, target_opset=17)
     made.graph.name = "tidegate"
     _rename_outputs(made)
+    _flat_inputs(made)
     opsets = sorted(made.opset_import, key=lambda o: o.domain)  # skl2onnx keeps them in a set
     del made.opset_import[:]
     made.opset_import.extend(opsets)
@@ -75,6 +77,24 @@ def _rename_outputs(model: Any) -> None:
             model.graph.node.append(helper.make_node("Identity", [old], [new], name=f"to_{new}"))
     for output in model.graph.output:
         output.name = names[output.name]
+
+
+def _flat_inputs(model: Any) -> None:
+    """Let the graph take plain columns [n], as clients send them, where skl2onnx asks for [n, 1]."""
+    from onnx import helper, numpy_helper
+
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "column_axis"))
+    names = {i.name for i in model.graph.input}
+    for node in model.graph.node:
+        for at, name in enumerate(node.input):
+            if name in names:
+                node.input[at] = f"{name}_column"
+    for at, given in enumerate(model.graph.input):
+        del given.type.tensor_type.shape.dim[1]
+        node = helper.make_node(
+            "Unsqueeze", [given.name, "column_axis"], [f"{given.name}_column"], name=f"column_{given.name}"
+        )
+        model.graph.node.insert(at, node)
 
 
 def _skops(pipeline: Pipeline) -> bytes:

@@ -75,9 +75,8 @@ def _tokenizer(texts: Sequence[str], options: Options) -> Any:
     made.normalizer = normalizers.BertNormalizer(lowercase=True)
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    made.train_from_iterator(
-        texts, trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
-    )
+    trainer = trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
+    made.train_from_iterator(texts, trainer)
     pair = [(t, made.token_to_id(t)) for t in ("[SEP]", "[CLS]")]
     made.post_processor = processors.BertProcessing(*pair)
     names = {

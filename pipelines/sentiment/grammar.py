@@ -12,35 +12,13 @@ import random
 from dataclasses import dataclass
 
 NOISE = 0.08
-CONTRAST = {"v1": 0.0, "v2": 0.2}
-_ASPECTS = [
-    "food",
-    "service",
-    "room",
-    "staff",
-    "location",
-    "price",
-    "breakfast",
-    "bed",
-    "view",
-    "music",
-    "soup",
-    "dessert",
-    "waiter",
-    "menu",
-    "pool",
-    "lobby",
-    "parking",
-    "noise",
-    "light",
-    "garden",
-    "bar",
-    "coffee",
-    "bread",
-    "wine",
-]
-_GOOD = "good great lovely excellent pleasant superb charming brilliant friendly perfect fresh wonderful".split()  # noqa: SIM905
-_BAD = "bad awful dirty terrible boring poor rude horrible stale noisy bland disappointing".split()  # noqa: SIM905
+CONTRAST = {"v1": 0.0, "v2": 0.16}
+_ASPECTS = tuple(
+    "food service room staff location price breakfast bed view music soup dessert waiter menu pool lobby "
+    "parking noise light garden bar coffee bread wine".split()
+)
+_GOOD = tuple("good great lovely excellent pleasant superb charming brilliant friendly perfect fresh wonderful".split())
+_BAD = tuple("bad awful dirty terrible boring poor rude horrible stale noisy bland disappointing".split())
 _INTENSITY = (("", 1), ("a bit", 1), ("fairly", 1), ("very", 2), ("really", 2), ("extremely", 3), ("absolutely", 3))
 _NEGATION = (
     "i can not say that",

@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import tidegate
 from tidegate.plan.model import Interface
 from tidegate.plan.value import Artifact
 
@@ -75,7 +74,7 @@ def environment_digest() -> str:
 
 def _own_sources() -> list[str]:
     # an editable checkout has the same version while its code changes; an installed wheel has not
-    root = Path(tidegate.__file__).parent
+    root = Path(__file__).parents[1]
     if "site-packages" in root.parts:
         return []
     return [f"{hashlib.sha256(p.read_bytes()).hexdigest()} {p.name}" for p in sorted(root.glob("author/*.py"))]

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,8 +20,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tidegate.errors import Damaged, ServerError
+from tidegate.errors import ServerError
 from tidegate.registry.model import ModelState, Registry, Version
+from tidegate.registry.signature import DATATYPES, read_signature
 from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs
 from tidegate.store.local import LocalStore
@@ -32,14 +33,6 @@ _QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "GIT_PYTHON_REFRESH": "quiet",
-}
-_DATATYPES = {
-    "FP32": "float",
-    "FP64": "double",
-    "INT32": "integer",
-    "INT64": "long",
-    "BOOL": "boolean",
-    "BYTES": "string",
 }
 
 
@@ -256,6 +249,7 @@ def _log(client: Any, mlflow_run: str, path: Path, name: str) -> str:
             name=name,
             pip_requirements=_requirements(path),
             signature=_signature(path),
+            onnx_execution_providers=["CPUExecutionProvider"],
         )
     client.set_terminated(mlflow_run)
     return str(logged.model_uri)
@@ -267,13 +261,15 @@ def _requirements(path: Path) -> list[str]:
 
 
 def _signature(path: Path) -> Any:
+    """MLflow's signature of a tabular model, one tensor a column; of a text model, whose graph takes tokens, none."""
+    import numpy as np
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
+    from mlflow.types import Schema, TensorSpec
 
-    try:
-        said: Mapping[str, Any] = json.loads((path / "signature.json").read_text())
-        inputs = [ColSpec(_DATATYPES[i["datatype"]], i["name"]) for i in said["inputs"]]
-        outputs = [ColSpec(_DATATYPES[o["datatype"]], o["name"]) for o in said["outputs"]]
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise Damaged(f"the signature of the model cannot be read: {e}") from e
-    return None if "tokenizer" in said else ModelSignature(Schema(inputs), Schema(outputs))
+    said = read_signature(path)
+    if said.tokenizer:
+        return None
+    specs = [
+        [TensorSpec(np.dtype(DATATYPES[t.datatype]), t.shape, t.name) for t in ts] for ts in (said.inputs, said.outputs)
+    ]
+    return ModelSignature(Schema(specs[0]), Schema(specs[1]))

@@ -10,12 +10,8 @@ import numpy as np
 import onnxruntime
 
 from tidegate.errors import UsageError
-from tidegate.serve.signature import Signature, invalid, read_signature
+from tidegate.registry.signature import DATATYPES, Signature, invalid, read_signature
 
-NUMPY = {
-    "BOOL": np.bool_, "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64, "UINT8": np.uint8,
-    "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64, "FP32": np.float32, "FP64": np.float64,
-}  # fmt: skip
 MAX_MODEL_BYTES = 2 << 30
 Columns = Mapping[str, Any]
 
@@ -66,9 +62,7 @@ class Scorer:
             UsageError: a column is missing, unknown, of another length or datatype (code ``input-invalid``).
         """
         checked = self._checked(columns)
-        feed = (
-            self._tokens(checked["text"]) if self.signature.tokenizer else {k: v[:, None] for k, v in checked.items()}
-        )
+        feed = self._tokens(checked["text"]) if self.signature.tokenizer else checked
         label, probabilities = self._session.run(["label", "probabilities"], feed)
         return {"label": np.asarray(label).reshape(-1), "probabilities": np.asarray(probabilities, np.float32)}
 
@@ -132,7 +126,7 @@ def _array(name: str, datatype: str, values: Any) -> np.ndarray[Any, Any]:
         else:
             if array.dtype.kind not in "biuf":
                 raise ValueError(f"values of type {array.dtype}")
-            made = array.astype(NUMPY[datatype], casting="same_kind" if array.dtype.kind == "f" else "unsafe")
+            made = array.astype(DATATYPES[datatype], casting="same_kind" if array.dtype.kind == "f" else "unsafe")
             if array.dtype.kind in "iu" and not np.array_equal(made, array):
                 raise ValueError("an integer out of range")
     except (ValueError, TypeError, OverflowError) as e:

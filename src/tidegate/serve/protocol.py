@@ -15,9 +15,8 @@ import numpy as np
 
 import tidegate
 from tidegate.errors import TidegateError
+from tidegate.registry.signature import DATATYPES, Tensor
 from tidegate.serve.load import Loaded
-from tidegate.serve.onnx import NUMPY
-from tidegate.serve.signature import DATATYPES, Tensor
 
 MAX_BODY = 8 << 20
 MAX_ROWS = 65_536
@@ -182,7 +181,7 @@ def _column(tensor: InferInput) -> Any:
         return np.array(data, object)
     if any(not _fits(v, tensor.datatype) for v in data):
         raise BadRequest(400, f"the input {tensor.name[:100]!r} holds a value that is no {tensor.datatype}")
-    return np.array(data, NUMPY[tensor.datatype])
+    return np.array(data, DATATYPES[tensor.datatype])
 
 
 def _fits(value: Any, datatype: str) -> bool:

@@ -22,7 +22,11 @@ from typing import Any
 from tidegate.errors import ModelRefused
 
 SCHEMA = "tidegate/model/1"
-DATATYPES = ("BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "FP32", "FP64", "BYTES")
+# the protocol's datatypes by numpy's names
+DATATYPES = {
+    "BOOL": "bool", "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64", "UINT8": "uint8",
+    "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64", "FP32": "float32", "FP64": "float64", "BYTES": "str",
+}  # fmt: skip
 MAX_BYTES = 1 << 20
 
 
