@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import click
 
 from tidegate.project import read_project
@@ -20,3 +23,5 @@ def command(model: str, host: str, port: int, store: str | None) -> None:
     """
     where = store or read_project().store_uri
     serve(model, host=host, port=port, store=where, on_ready=lambda url: click.echo(f"serving {model} at {url}"))
+    sys.stdout.flush()
+    os._exit(0)  # granian's threads panic when they outlive the interpreter

@@ -75,6 +75,7 @@ async def _serve(loaded: Loaded, host: str, port: int, on_ready: Callable[[str],
         await server.serve()
     finally:
         ready.cancel()
+        await asyncio.sleep(0.1)  # granian's threads still tell this loop that they end
 
 
 async def _tell_when_up(host: str, port: int, on_ready: Callable[[str], None]) -> None:
