@@ -15,7 +15,7 @@ from components.validate.component import validate
 
 Outputs = NamedTuple("Outputs", [("accuracy", float), ("registered", bool), ("version", int), ("digest", str)])  # noqa: UP014
 POLICY = tidegate.policy(Path(__file__).with_name("policy.toml"))
-KEYS = ["time", "customer", "date"]
+KEYS = ["time", "customer", "merchant", "date"]
 
 
 @dsl.pipeline(name="fraud", description="Train, evaluate, gate and register a model of card fraud.")

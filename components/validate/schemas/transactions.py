@@ -10,6 +10,7 @@ schema = pa.DataFrameSchema(
     {
         "time": pa.Column(pl.Datetime),
         "customer": pa.Column(pl.Int64, pa.Check.ge(0)),
+        "merchant": pa.Column(pl.Int64, pa.Check.ge(0)),
         "category": pa.Column(
             pl.String,
             pa.Check.isin(["grocery", "fuel", "restaurant", "travel", "electronics", "gaming", "clothing", "health"]),

@@ -210,7 +210,7 @@ class LocalStore:
 
     def _sweep(self) -> None:
         """Remove what writers that were killed long ago left behind."""
-        for entry in os.scandir(self.root / _TEMPORARY):
+        for entry in list(os.scandir(self.root / _TEMPORARY)):
             if time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS:
                 self._discard(Path(entry.path))
 

@@ -1,0 +1,72 @@
+"""Real servers on loopback for the tests that need one, each stopped by its pid."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tidegate.store.object import ObjectStore
+
+KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "aws_region": "us-east-1"}
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end, tick = time.monotonic() + seconds, threading.Event()
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        tick.wait(0.05)
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def process(*command: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server until it listens, then the block, then stop it."""
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: listening(port) or server.poll() is not None)
+        assert server.poll() is None, f"{command} ended with {server.returncode}"
+        yield server
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@contextmanager
+def moto(port: int) -> Iterator[str]:
+    with process(sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port), port=port):
+        yield f"http://127.0.0.1:{port}"
+
+
+def create_bucket(endpoint: str, name: str) -> None:
+    import boto3
+
+    client = boto3.client(
+        "s3", endpoint_url=endpoint, aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
+    )
+    client.create_bucket(Bucket=name)
+
+
+@contextmanager
+def moto_bucket() -> Iterator[Callable[[], ObjectStore]]:
+    """A bucket of a real S3 server (moto); each call gives a store at a prefix of its own."""
+    with moto(free_port()) as endpoint:
+        create_bucket(endpoint, "tidegate")
+        number = itertools.count()
+        yield lambda: ObjectStore(f"s3://tidegate/{next(number)}", aws_endpoint=endpoint, **KEYS)

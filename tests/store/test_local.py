@@ -1,0 +1,143 @@
+"""The local store and the disk: what is acknowledged is durable, what fails leaves nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tidegate.errors import Damaged, StoreError
+from tidegate.store.disk import RealDisk
+from tidegate.store.local import LocalStore
+
+
+class Recorder(RealDisk):
+    """The real disk, writing down what it is asked; may write short or fail."""
+
+    def __init__(self, short: int = 0, fail: str = "", how: int = errno.ENOSPC) -> None:
+        self.calls: list[str] = []
+        self.short, self.fail, self.how = short, fail, how
+
+    def _note(self, call: str) -> None:
+        self.calls.append(call)
+        if call == self.fail:
+            raise OSError(self.how, os.strerror(self.how))
+
+    def write(self, fd: int, data: memoryview) -> int:
+        self._note("write")
+        return super().write(fd, data[: self.short] if self.short else data)
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name in ("create", "fsync", "link", "rename", "mkdir", "fsync_folder"):
+            self._note(name)
+        return found
+
+
+def test_bytes_are_durable_before_their_name_and_the_name_before_the_answer(tmp_path: Path) -> None:
+    disk = Recorder()
+    store = LocalStore(tmp_path / "s", disk)
+    store.put_new("a/b", b"x")
+    assert disk.calls == ["create", "write", "fsync", "mkdir", "fsync_folder", "link", "fsync_folder"]
+    disk.calls.clear()
+    store.put("a/b", b"y")
+    assert disk.calls == ["create", "write", "fsync", "rename", "fsync_folder"]
+
+
+def test_short_writes_are_looped(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path, Recorder(short=7))
+    data = bytes(range(256)) * 10
+    assert store.put_new("k", data)
+    assert store.get("k") == data
+
+
+@pytest.mark.parametrize("call", ["create", "write", "fsync", "link", "fsync_folder", "mkdir"])
+@pytest.mark.parametrize("how", [errno.ENOSPC, errno.EIO, errno.EROFS])
+def test_a_disk_that_fails_is_said_and_leaves_no_temporary_file(tmp_path: Path, call: str, how: int) -> None:
+    LocalStore(tmp_path).put("old", b"old")
+    store = LocalStore(tmp_path, Recorder(fail=call, how=how))
+    with pytest.raises(StoreError) as e:
+        store.put_new("new/k", b"x" * 1000)
+    assert os.strerror(how) in e.value.found
+    assert e.value.hint
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert LocalStore(tmp_path).get("old") == b"old"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_full_file_system_is_said_and_what_was_there_stays(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", small], check=False).returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        store = LocalStore(small)
+        store.put_new("old", b"old")
+        with pytest.raises(StoreError, match="No space left"):
+            store.put_new("big", b"x" * 400_000)
+        assert store.get("old") == b"old"
+        assert not store.exists("big")
+        assert store.put_new("small", b"fits")
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+@pytest.mark.parametrize("read", [lambda s: s.get("a/k"), lambda s: s.get("linked/k")])
+def test_a_link_planted_in_the_store_is_not_followed(tmp_path: Path, read: Callable[[LocalStore], bytes]) -> None:
+    store = LocalStore(tmp_path / "s")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "k").write_bytes(b"secret")
+    store.put("a/other", b"x")
+    (tmp_path / "s" / "a" / "k").symlink_to(tmp_path / "outside" / "k")
+    (tmp_path / "s" / "linked").symlink_to(tmp_path / "outside")
+    with pytest.raises(Exception, match=r"link|has no") as e:
+        read(store)
+    assert isinstance(e.value, Damaged) or "has no" in str(e.value)
+    assert [entry.key for entry in store.list("")] == ["a/other"]
+
+
+WRITER = """
+import sys, pathlib
+from tidegate.store.local import LocalStore
+store = LocalStore(pathlib.Path(sys.argv[1]))
+print("ready", flush=True)
+i = 0
+while True:
+    if store.put_new(f"k/{i}", b"x" * 50_000):
+        print(i, flush=True)
+    i += 1
+"""
+
+
+def test_a_killed_writer_loses_nothing_that_it_acknowledged_and_leaves_nothing_half(tmp_path: Path) -> None:
+    for _ in range(3):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        assert writer.stdout
+        said = [writer.stdout.readline().strip() for _ in range(30)]
+        writer.kill()
+        said += writer.stdout.read().split()
+        writer.wait()
+        writer.stdout.close()
+        store = LocalStore(tmp_path)
+        for number in [s for s in said if s.isdecimal()]:
+            assert store.get(f"k/{number}") == b"x" * 50_000
+        assert {e.size for e in store.list("k")} == {50_000}
+        for entry in list(store.list("k")):
+            store.delete(entry.key)
+
+
+def test_what_killed_writers_left_long_ago_is_swept(tmp_path: Path) -> None:
+    LocalStore(tmp_path)
+    old, fresh = tmp_path / "tmp" / "old", tmp_path / "tmp" / "fresh"
+    old.write_bytes(b"x")
+    fresh.write_bytes(b"x")
+    os.utime(old, (0, 0))
+    LocalStore(tmp_path)
+    assert not old.exists()
+    assert fresh.exists()

@@ -1,0 +1,117 @@
+"""One protocol, three stores: the same promises of each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.servers import moto_bucket
+from tidegate.errors import NotFound, UsageError
+from tidegate.store.base import Entry, Store
+from tidegate.store.local import LocalStore
+from tidegate.store.memory import MemoryStore
+from tidegate.store.object import ObjectStore
+
+KINDS = ["local", "memory", "object"]
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[Callable[[], ObjectStore]]:
+    with moto_bucket() as make:
+        yield make
+
+
+@pytest.fixture(params=KINDS)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "object":
+        made: ObjectStore = request.getfixturevalue("bucket")()
+        return made
+    return LocalStore(tmp_path / "store") if request.param == "local" else MemoryStore()
+
+
+def test_what_was_put_is_got(store: Store, tmp_path: Path) -> None:
+    for data in (b"", b"x", bytes(range(256)) * 1000):
+        store.put("a/b.c-d_e", data)
+        assert store.get("a/b.c-d_e") == data
+    store.get_file("a/b.c-d_e", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == data
+
+
+def test_a_key_is_created_once(store: Store, tmp_path: Path) -> None:
+    assert store.put_new("k", b"mine")
+    assert store.put_new("k", b"mine"), "equal bytes mean ours"
+    assert not store.put_new("k", b"other")
+    assert store.get("k") == b"mine"
+    (tmp_path / "f").write_bytes(b"mine")
+    assert store.put_file_new("k", tmp_path / "f")
+    (tmp_path / "f").write_bytes(b"other")
+    assert not store.put_file_new("k", tmp_path / "f")
+    assert store.put_file_new("new", tmp_path / "f")
+    assert store.get("new") == b"other"
+
+
+def test_a_missing_key_is_not_found_and_deleting_it_is_fine(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        store.get("none/at/all")
+    with pytest.raises(NotFound):
+        store.get_file("none", tmp_path / "out")
+    assert not store.exists("none")
+    store.delete("none/at/all")
+    store.put("there", b"")
+    assert store.exists("there")
+    store.delete("there")
+    assert not store.exists("there")
+
+
+def test_listing_is_in_order_whole_or_one_level(store: Store) -> None:
+    for key in ("a/2", "a/1", "a/b/c", "ab", "z"):
+        store.put(key, key.encode())
+    assert [e.key for e in store.list("a")] == ["a/1", "a/2", "a/b/c"]
+    assert set(store.list("a", recursive=False)) == {Entry("a/1", 3), Entry("a/2", 3), Entry("a/b/", 0)}
+    assert {"a/1", "ab", "z"} <= {e.key for e in store.list("")}
+    assert list(store.list("nothing")) == []
+
+
+HOSTILE = [
+    "",
+    "/",
+    "/etc/passwd",
+    "../x",
+    "a/../../x",
+    "a//b",
+    "a/",
+    "./a",
+    "a/.",
+    "a\0b",
+    "a b",
+    "ä",
+    "a\\b",
+    "x" * 513,
+    "%2e%2e/x",
+]
+
+
+@pytest.mark.parametrize("key", HOSTILE)
+def test_a_hostile_key_touches_nothing(store: Store, key: str) -> None:
+    for call in (store.get, store.exists, store.delete, lambda k: store.put(k, b"x"), lambda k: store.put_new(k, b"x")):
+        with pytest.raises(UsageError):
+            call(key)
+
+
+def test_of_many_writers_racing_for_many_keys_each_key_has_one_winner(store: Store) -> None:
+    keys, writers = [f"race/{i}" for i in range(20)], 8
+    start = threading.Barrier(writers)
+
+    def write(me: int) -> list[str]:
+        start.wait()
+        return [k for k in keys if store.put_new(k, f"writer {me}".encode())]
+
+    with ThreadPoolExecutor(writers) as pool:
+        won = list(pool.map(write, range(writers)))
+    assert sorted(k for w in won for k in w) == sorted(keys)
+    for me, mine in enumerate(won):
+        assert all(store.get(k) == f"writer {me}".encode() for k in mine)
