@@ -21,10 +21,10 @@ def evaluate(
     """Measure on held-out rows, or with ``folds`` by cross-validation of the procedure; return the accuracy."""
     from pathlib import Path
 
+    from components import dataset
     from components.evaluate import holdout, procedure, report
-    from components.split.order import read
 
-    frame = read(data.path).drop(ignore)
+    frame = dataset.without(dataset.read(data.path), ignore)
     if folds:
         measured = procedure.measure(Path(model.path), frame, label, folds, seed)
     else:

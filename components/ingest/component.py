@@ -7,13 +7,13 @@ import tidegate
 
 @tidegate.component(image="train")
 def ingest(source: str, data: Output[Dataset]) -> int:
-    """Read a source (``sklearn:iris``, or the path of a CSV or Parquet file or folder) into Parquet; return the rows."""
-    from pathlib import Path
-
+    """Read ``sklearn:iris``, or a CSV or Parquet file or folder, perhaps with ``#sha256:…``; return the rows."""
+    from components import dataset
     from components.ingest.sources import read
 
-    frame = read(source)
-    Path(data.path).mkdir(parents=True)
-    frame.write_parquet(Path(data.path) / "part-0.parquet", statistics=False)
-    data.metadata.update({"rows": frame.height, "source": source})
-    return frame.height
+    table = read(source)
+    dataset.write(table.frame, data.path)
+    data.metadata.update({"rows": table.frame.height, "source": source})
+    if table.digest:
+        data.metadata["digest"] = table.digest
+    return table.frame.height

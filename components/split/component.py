@@ -8,13 +8,11 @@ import tidegate
 @tidegate.component(image="train")
 def split(data: Input[Dataset], train: Output[Dataset], test: Output[Dataset], by: str, fraction: float = 0.7) -> int:
     """Split at a value of the column ``by`` (none on both sides), ``fraction`` of the rows first; return the rows held out."""
+    from components import dataset
     from components.split.order import cut
 
-    parts = cut(data.path, by, fraction)
+    parts = cut(dataset.read(data.path), by, fraction)
     for artifact, (frame, part) in zip((train, test), parts, strict=True):
-        from pathlib import Path
-
-        Path(artifact.path).mkdir(parents=True)
-        frame.write_parquet(Path(artifact.path) / "part-0.parquet", statistics=False)
+        dataset.write(frame, artifact.path)
         artifact.metadata.update({**data.metadata, "rows": frame.height, "part": part})
     return parts[1][0].height

@@ -18,10 +18,10 @@ def train_sklearn(
     """Fit ``estimator`` on every column but ``label`` and those in ``ignore``; return the number of rows."""
     from pathlib import Path
 
-    from components.split.order import read
+    from components import dataset
     from components.train_sklearn import export, fit
 
-    frame = read(data.path).drop(ignore)
+    frame = dataset.without(dataset.read(data.path), ignore)
     fitted = fit.fit(frame, label, estimator, hyper_parameters, seed)
     export.write(fitted, frame.drop(label), Path(model.path))
     model.metadata.update({"framework": "scikit-learn", "estimator": estimator, "rows": frame.height})

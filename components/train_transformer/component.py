@@ -12,19 +12,19 @@ def train_transformer(
     base: str = "",
     text: str = "text",
     label: str = "label",
-    epochs: int = 8,
+    epochs: int = 14,
     batch_size: int = 64,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 2e-3,
     max_length: int = 48,
     seed: int = 0,
 ) -> float:
     """Train from scratch, or from ``base`` (any ``from_pretrained`` name or folder); return the last epoch's loss."""
     from pathlib import Path
 
-    from components.split.order import read
+    from components import dataset
     from components.train_transformer import export, training
 
-    frame = read(data.path)
+    frame = dataset.read(data.path)
     options = training.Options(base, epochs, batch_size, learning_rate, max_length, seed)
     trained = training.train(frame[text].to_list(), frame[label].to_list(), options)
     export.write(trained, Path(model.path))

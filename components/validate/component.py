@@ -10,11 +10,13 @@ def validate(data: Input[Dataset], schema: str, report: Output[HTML]) -> int:
     """Check every row against ``components/validate/schemas/<schema>.py``; return the rows, or fail naming what is wrong."""
     from pathlib import Path
 
-    from components.split.order import read
+    from components import dataset
     from components.validate.checks import check
 
-    frame = read(data.path)
-    failures = check(frame, schema)
-    Path(report.path).write_text(failures.html)
-    failures.refuse()
+    frame = dataset.read(data.path)
+    found = check(frame, schema)
+    Path(report.path).write_text(found.html, encoding="utf-8")
+    for line in found.lines:
+        print(line)
+    found.refuse()
     return frame.height

@@ -26,7 +26,7 @@ def sentiment(
     data_version: str = "v1",
     repository: str = ".tidegate/sentiment-data/repo",
     base: str = "",
-    epochs: int = 8,
+    epochs: int = 14,
     seed: int = 0,
 ) -> Outputs:
     """``data_version`` is any git revision of ``repository``; ``base`` any ``from_pretrained`` name or folder."""

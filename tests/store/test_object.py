@@ -70,7 +70,9 @@ def test_a_bucket_that_says_created_twice_is_refused(faulty: Faulty, monkeypatch
 
     from tidegate.store import object as module
 
-    store = ObjectStore("s3://faulty/unconditional", aws_endpoint=f"http://127.0.0.1:{faulty.proxy.server_port}", **KEYS)
+    store = ObjectStore(
+        "s3://faulty/unconditional", aws_endpoint=f"http://127.0.0.1:{faulty.proxy.server_port}", **KEYS
+    )
     monkeypatch.setattr(module.obstore, "put", _Unconditional(obstore.put))
     with pytest.raises(StoreError) as e:
         store.put_new("k", b"x")
