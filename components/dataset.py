@@ -14,13 +14,16 @@ def read(path: str | Path) -> pl.DataFrame:
     """Read every Parquet file below a folder, in the order of their names; partition keys stay text.
 
     Raises:
-        ParameterError: there is none, or one cannot be read.
+        ParameterError: there is none, one cannot be read, or there are no rows.
     """
     try:
-        return pl.read_parquet(Path(path) / "**" / "*.parquet", hive_partitioning=True, try_parse_hive_dates=False)
+        frame = pl.read_parquet(Path(path) / "**" / "*.parquet", hive_partitioning=True, try_parse_hive_dates=False)
     except (OSError, pl.exceptions.PolarsError) as e:
         found = str(e).splitlines()[0][:200]
         raise ParameterError(f"the data cannot be read: {found}", allowed="A folder of Parquet files.") from e
+    if frame.is_empty():
+        raise ParameterError("the data has no rows", allowed="One row or more.")
+    return frame
 
 
 def write(frame: pl.DataFrame, path: str | Path) -> None:

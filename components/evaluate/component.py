@@ -28,9 +28,9 @@ def evaluate(
     if folds:
         measured = procedure.measure(Path(model.path), frame, label, folds, seed)
     else:
-        measured = holdout.measure(Path(model.path), frame, label, Path(champion.path) if champion else None)
+        against = (Path(champion.path), int(champion.metadata.get("version", 0))) if champion else ()
+        measured = holdout.measure(Path(model.path), frame, label, *against)
     report.write(Path(evaluation.path), measured, Path(data.path), Path(model.path))
-    for name, value in measured.metrics.items():
-        metrics.log_metric(name, value)
+    metrics.metadata.update(report.numbers(measured.metrics))
     confusion.log_confusion_matrix([str(c) for c in measured.classes], measured.confusion)
     return measured.metrics["accuracy"]

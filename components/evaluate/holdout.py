@@ -9,80 +9,71 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from components import dataset
 from components.evaluate import measures
+from components.evaluate.measures import Predictions
 from components.evaluate.report import Measured
 from components.evaluate.trusted import load_pipeline
 from components.train_sklearn import table
-from tidegate.errors import ParameterError
 from tidegate.serve.onnx import Scorer
 from tidegate.store.blobs import digest_path
 
-PARITY_ROWS = 10_000
+PARITY_ROWS, BATCH = 10_000, 8192
 
 
-def measure(model: Path, frame: pl.DataFrame, label: str, champion: Path | None) -> Measured:
+def measure(model: Path, frame: pl.DataFrame, label: str, champion: Path | None = None, version: int = 0) -> Measured:
     """Score every row; compare with a champion on the same rows; check the graph against scikit-learn.
 
+    Args:
+        model: the model's folder.
+        frame: the held-out rows.
+        label: the column with the true classes.
+        champion: the folder of the model to compare with; an empty folder is none.
+        version: the champion's version.
+
     Raises:
-        ParameterError: the label is not there.
+        ParameterError: a column is not there, or a row's class is none the model knows.
     """
-    if label not in frame.columns:
-        raise ParameterError(f"the data has no column {label!r}", allowed=f"Its columns: {', '.join(frame.columns)}.")
-    truth = frame[label].to_numpy()
-    scorer = Scorer.load(model, threads=2)
-    probabilities = _score(scorer, frame)
-    classes = list(scorer.signature.classes)
-    metrics = measures.classification(truth, probabilities, classes)
+    said = _predict(model, frame, label)
+    metrics = measures.measure(said)
     if (model / "model.skops").is_file():
-        metrics |= _parity(model, frame.drop(label), truth, probabilities, classes)
-    return Measured(
-        metrics,
-        measures.confusion(truth, probabilities, classes),
-        classes,
-        {"kind": "holdout"},
-        frame.height,
-        of_artifact=True,
-        comparison=_comparison(champion, frame, truth, probabilities, classes) if champion else None,
-    )
+        metrics |= parity(model, frame.drop(label), said)
+    compared = None
+    if champion and (champion / "model.onnx").exists():
+        against = {"version": version, "digest": digest_path(champion).digest}
+        compared = compare(said, _predict(champion, frame, label), against)
+    return Measured(metrics, measures.confusion(said), said.classes, {"kind": "holdout"}, frame.height, True, compared)
 
 
-def _score(scorer: Scorer, frame: pl.DataFrame, batch: int = 8192) -> np.ndarray:
-    names = [t.name for t in scorer.signature.inputs]
-    parts = [frame.slice(i, batch) for i in range(0, frame.height, batch)]
-    return np.concatenate([scorer.predict({n: p[n].to_numpy() for n in names})["probabilities"] for p in parts])
+def _predict(model: Path, frame: pl.DataFrame, label: str) -> Predictions:
+    truth = dataset.column(frame, label).to_numpy()
+    scorer = Scorer.load(model, threads=2)
+    columns = {t.name: dataset.column(frame, t.name).to_numpy() for t in scorer.signature.inputs}
+    parts = [
+        scorer.predict({n: c[at : at + BATCH] for n, c in columns.items()}) for at in range(0, frame.height, BATCH)
+    ]
+    joined = {name: np.concatenate([p[name] for p in parts]) for name in ("label", "probabilities")}
+    return Predictions(truth, joined["label"], joined["probabilities"], list(scorer.signature.classes))
 
 
-def _parity(
-    model: Path, features: pl.DataFrame, truth: np.ndarray, probabilities: np.ndarray, classes: list[Any]
-) -> dict[str, float]:
-    rows = min(PARITY_ROWS, features.height)
-    own = load_pipeline(model).predict_proba(table.features(features.head(rows)))
-    found = {"onnx_max_abs_diff": float(np.abs(own - probabilities[:rows]).max())}
-    if len(classes) == 2:
-        positive = truth[:rows] == classes[1]
-        pair = [measures.binary(positive, p[:, 1])["pr_auc"] for p in (own, probabilities[:rows])]
-        found["onnx_pr_auc_diff"] = abs(pair[0] - pair[1])
+def parity(model: Path, features: pl.DataFrame, said: Predictions) -> dict[str, float]:
+    """How far the served graph is from the scikit-learn pipeline it was made of, on up to ``PARITY_ROWS`` rows."""
+    own = load_pipeline(model).predict_proba(table.features(features.head(PARITY_ROWS)))
+    served, truth = said.probabilities[:PARITY_ROWS], said.truth[:PARITY_ROWS]
+    found = {"onnx_max_abs_diff": float(np.abs(own - served).max())}
+    if len(said.classes) == 2:
+        before, after = (measures.binary(truth == said.classes[1], p[:, 1])["pr_auc"] for p in (own, served))
+        found["onnx_pr_auc_diff"] = abs(before - after)
     return found
 
 
-def _comparison(
-    champion: Path, frame: pl.DataFrame, truth: np.ndarray, probabilities: np.ndarray, classes: list[Any]
-) -> Mapping[str, Any] | None:
-    """How many rows each got right alone; None where there is no champion (an empty folder)."""
-    if not (champion / "model.onnx").exists():
-        return None
-    other = Scorer.load(champion, threads=2)
-    mine = np.array(classes)[probabilities.argmax(1)] == truth
-    theirs = np.array(list(other.signature.classes))[_score(other, frame).argmax(1)] == truth
-    table = {
-        "both_right": int((mine & theirs).sum()),
-        "only_candidate": int((mine & ~theirs).sum()),
-        "only_champion": int((~mine & theirs).sum()),
-        "both_wrong": int((~mine & ~theirs).sum()),
+def compare(mine: Predictions, theirs: Predictions, champion: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Count the rows that both, one or neither got right, for a paired test."""
+    right, other = mine.label == mine.truth, theirs.label == theirs.truth
+    counts = {
+        "both_right": int((right & other).sum()),
+        "only_candidate": int((right & ~other).sum()),
+        "only_champion": int((~right & other).sum()),
+        "both_wrong": int((~right & ~other).sum()),
     }
-    return {
-        "champion": {"digest": digest_path(champion).digest},
-        "metric": "accuracy",
-        "rows": len(truth),
-        "table": table,
-    }
+    return {"champion": dict(champion), "metric": "accuracy", "rows": len(right), "table": counts}

@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn import metrics as sk
 
+from tidegate.errors import ParameterError
 
-def classification(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[Any]) -> dict[str, float]:
-    """Accuracy, macro-F1, log-loss, and for two classes PR-AUC, ROC-AUC, recall at 1 % false positives, Brier score, ECE."""
-    order = list(classes)
-    predicted = np.array(order)[probabilities.argmax(1)]
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model said about rows whose classes are known.
+
+    Args:
+        truth: the true classes, ``[n]``.
+        label: the predicted classes, ``[n]``.
+        probabilities: float, ``[n, K]``, in the order of ``classes``.
+        classes: the classes the model knows.
+    """
+
+    truth: np.ndarray
+    label: np.ndarray
+    probabilities: np.ndarray
+    classes: Sequence[Any]
+
+
+def measure(said: Predictions) -> dict[str, float]:
+    """Accuracy, macro-F1, log-loss, and for two classes PR-AUC, ROC-AUC, recall at 1 % false positives, Brier score, ECE.
+
+    Raises:
+        ParameterError: a row's class is none the model knows.
+    """
+    order = list(said.classes)
+    if strange := sorted(set(said.truth.tolist()) - set(order), key=str):
+        raise ParameterError(f"the data has the class {strange[0]!r}", allowed=f"What the model knows: {order}.")
+    truth, predicted, probabilities = said.truth, said.label, said.probabilities
     clipped = np.clip(probabilities.astype(float), 1e-12, 1)
     found = {
         "accuracy": sk.accuracy_score(truth, predicted),
@@ -44,8 +70,7 @@ def calibration_error(truth: np.ndarray, score: np.ndarray, bins: int = 10) -> f
     return float(sum(gaps) / len(score))
 
 
-def confusion(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[Any]) -> list[list[int]]:
+def confusion(said: Predictions) -> list[list[int]]:
     """Counts with the true classes as rows."""
-    predicted = np.array(list(classes))[probabilities.argmax(1)]
-    matrix: list[list[int]] = sk.confusion_matrix(truth, predicted, labels=list(classes)).tolist()
+    matrix: list[list[int]] = sk.confusion_matrix(said.truth, said.label, labels=list(said.classes)).tolist()
     return matrix

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
+from components import dataset
 from components.evaluate import measures
 from components.evaluate.report import Measured
 from components.evaluate.trusted import load_pipeline
@@ -22,21 +24,21 @@ def measure(model: Path, frame: pl.DataFrame, label: str, folds: int, seed: int)
     from sklearn.base import clone
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    truth = frame[label].to_numpy()
+    truth = dataset.column(frame, label).to_numpy()
     rarest = int(frame[label].value_counts()["count"].min())
     if not 2 <= folds <= rarest:
         raise ParameterError(f"folds={folds}", allowed=f"2 to {rarest}, the rows of the rarest class.")
     pipeline = load_pipeline(model)
-    cut = StratifiedKFold(folds, shuffle=True, random_state=seed)
     probabilities = cross_val_predict(
-        clone(pipeline), table.features(frame.drop(label)), truth, cv=cut, method="predict_proba"
+        clone(pipeline),
+        table.features(frame.drop(label)),
+        truth,
+        cv=StratifiedKFold(folds, shuffle=True, random_state=seed),
+        method="predict_proba",
     )
-    classes = pipeline.classes_.tolist()
+    classes = np.unique(truth)
+    said = measures.Predictions(truth, classes[probabilities.argmax(1)], probabilities, classes.tolist())
+    evidence = {"kind": "cross-validation", "folds": folds, "seed": seed, "stratified": True}
     return Measured(
-        measures.classification(truth, probabilities, classes),
-        measures.confusion(truth, probabilities, classes),
-        classes,
-        {"kind": "cross-validation", "folds": folds, "seed": seed, "stratified": True},
-        frame.height,
-        of_artifact=False,
+        measures.measure(said), measures.confusion(said), said.classes, evidence, frame.height, of_artifact=False
     )

@@ -34,10 +34,15 @@ def write(path: Path, measured: Measured, data: Path, model: Path) -> None:
         "model": {"digest": digest_path(model).digest} if measured.of_artifact else None,
         "procedure": dict(measured.procedure),
         "data": {"digest": digest_path(data).digest, "rows": measured.rows},
-        "metrics": {k: _number(v) for k, v in measured.metrics.items()},
+        "metrics": numbers(measured.metrics),
         "comparison": measured.comparison,
     }
     path.write_text(json.dumps(body, indent=1, sort_keys=True, allow_nan=False))
+
+
+def numbers(metrics: Mapping[str, float]) -> dict[str, float | str]:
+    """Metrics as JSON says them: what is not finite as text, never left out."""
+    return {name: _number(value) for name, value in metrics.items()}
 
 
 def _number(value: float) -> float | str:
