@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from components import dataset
 from components.train_sklearn import table
 from tidegate.errors import ParameterError
 
@@ -30,14 +31,17 @@ def fit(frame: pl.DataFrame, label: str, estimator: str, hyper_parameters: Mappi
     them to a graph that gives other answers.
 
     Raises:
-        ParameterError: an unknown estimator, label or hyper-parameter.
+        ParameterError: an unknown estimator, label or hyper-parameter, or data that the estimator cannot learn from.
     """
-    if label not in frame.columns:
-        raise ParameterError(f"the data has no column {label!r}", allowed=f"Its columns: {', '.join(frame.columns)}.")
+    truth = dataset.column(frame, label)
     features = frame.drop(label)
+    table.check(features, truth)
     steps = [("prepare", _preparation(features, scale=estimator == "logistic_regression"))]
     pipeline = Pipeline([*steps, ("classify", build(estimator, hyper_parameters, seed))])
-    return pipeline.fit(table.features(features), frame[label].to_numpy())
+    try:
+        return pipeline.fit(table.features(features), truth.to_numpy())
+    except (ValueError, TypeError) as e:  # a hyper-parameter's value, missing numbers, one class only
+        raise ParameterError(f"{estimator} cannot be fitted: {str(e).splitlines()[0]}") from e
 
 
 def build(estimator: str, hyper_parameters: Mapping[str, Any], seed: int) -> Any:
