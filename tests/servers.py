@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -38,14 +40,18 @@ def listening(port: int) -> bool:
 @contextmanager
 def process(*command: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server until it listens, then the block, then stop it."""
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         wait_until(lambda: listening(port) or server.poll() is not None)
         assert server.poll() is None, f"{command} ended with {server.returncode}"
         yield server
     finally:
         server.terminate()
-        server.wait(30)
+        try:
+            server.wait(2)
+        except subprocess.TimeoutExpired:  # gunicorn and its like wait long for idle workers
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
 
 
 @contextmanager

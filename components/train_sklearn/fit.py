@@ -50,6 +50,8 @@ def build(estimator: str, hyper_parameters: Mapping[str, Any], seed: int) -> Any
         raise ParameterError(f"there is no estimator {estimator!r}", allowed=f"One of {', '.join(ESTIMATORS)}.")
     kind, defaults = ESTIMATORS[estimator]
     made = kind(**defaults, random_state=seed)
+    if "random_state" in hyper_parameters:
+        raise ParameterError("random_state is no hyper-parameter here", allowed="It is the parameter `seed`.")
     if unknown := sorted(set(hyper_parameters) - set(made.get_params())):
         raise ParameterError(
             f"{estimator} has no hyper-parameter {unknown[0]!r}",

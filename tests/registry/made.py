@@ -52,7 +52,7 @@ def candidate(folder: Path, number: int = 0, accuracy: Any = 0.97, **options: An
     return Candidate("m", root / "model", root / "evaluation.json", root / "data", {"pin": "dvc+x"}, made.json())
 
 
-def frame(rows: int = 60) -> pl.DataFrame:
+def frame(rows: int = 300) -> pl.DataFrame:
     """A table with numbers and a category, separable by the number."""
     return pl.DataFrame(
         {

@@ -132,7 +132,7 @@ def records(store: Store, tmp_path: Path, count: int = 4) -> list[str]:
 Tamper = Callable[[Store, list[str]], Any]
 TAMPERING: dict[str, Tamper] = {
     "changed": lambda s, k: s.put(k[1], s.get(k[1]).replace(b'"version":2', b'"version":9')),
-    "swapped": lambda s, k: (lambda a, b: (s.put(k[1], b), s.put(k[2], a)))(s.get(k[1]), s.get(k[2])),
+    "swapped": lambda s, k: [s.put(key, text) for key, text in [(k[1], s.get(k[2])), (k[2], s.get(k[1]))]],
     "replayed": lambda s, k: s.put(k[2], s.get(k[1])),
     "forged prev": lambda s, k: s.put(k[2], json.dumps({**json.loads(s.get(k[2])), "prev": "0" * 64}).encode()),
     "unreadable": lambda s, k: s.put(k[1], b"{"),
@@ -270,19 +270,16 @@ def test_a_killed_registrar_leaves_versions_whole_or_absent(tmp_path: Path) -> N
     acknowledged: dict[int, int] = {}
     for i in range(200 if LONG else 6):
         command = [sys.executable, "-c", REGISTRAR, str(tmp_path), str(i * 1000)]
-        root = Path(__file__).parents[2]
-        registrar = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}
-        )
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        registrar = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
         assert registrar.stdout
         lines = [registrar.stdout.readline() for _ in range(2 + i % 7)]
         registrar.send_signal(signal.SIGKILL)
         lines += registrar.stdout.read().splitlines()
         registrar.wait()
         registrar.stdout.close()
-        acknowledged |= {
-            int(n): int(v) for n, v in (line.split() for line in lines if line[:1].isdigit() and len(line.split()) == 2)
-        }
+        pairs = [line.split() for line in lines if line[:1].isdigit()]
+        acknowledged |= {int(p[0]): int(p[1]) for p in pairs if len(p) == 2}
     store = LocalStore(tmp_path / "s")
     state = Registry(store).verify("m")
     for number, version in acknowledged.items():

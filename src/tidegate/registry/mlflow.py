@@ -32,6 +32,7 @@ _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is the caller's
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
@@ -209,8 +210,9 @@ def _version(client: Any, store: Store, state: ModelState, version: Version, mlf
     with tempfile.TemporaryDirectory(prefix="tidegate-mlflow-") as folder:
         path = Path(folder, "tidegate")
         Blobs(store).fetch(version.digest, path, kind=version.kind)
-        source = _log(client, mlflow_run, path, state.name)
-    made = client.create_model_version(state.name, source, mlflow_run, tags=_version_tags(version))
+        logged = _log(client, mlflow_run, path, state.name)
+    tags = _version_tags(version)
+    made = client.create_model_version(state.name, logged.model_uri, mlflow_run, tags=tags, model_id=logged.model_id)
     client.update_model_version(state.name, made.version, f"tidegate version {version.version}: {version.digest}")
     _aliases(client, state)
     return True
@@ -237,8 +239,8 @@ def _aliases(client: Any, state: ModelState) -> None:
             client.set_registered_model_alias(state.name, alias, found.version)
 
 
-def _log(client: Any, mlflow_run: str, path: Path, name: str) -> str:
-    """Log the model's folder; return the source of a version: an MLflow model where MLflow can make one of the ONNX."""
+def _log(client: Any, mlflow_run: str, path: Path, name: str) -> Any:
+    """Log the model's folder, and its graph as an MLflow model; return MLflow's information on that."""
     client.log_artifacts(mlflow_run, str(path), "tidegate")
     import mlflow
     import onnx
@@ -252,7 +254,7 @@ def _log(client: Any, mlflow_run: str, path: Path, name: str) -> str:
             onnx_execution_providers=["CPUExecutionProvider"],
         )
     client.set_terminated(mlflow_run)
-    return str(logged.model_uri)
+    return logged
 
 
 def _requirements(path: Path) -> list[str]:

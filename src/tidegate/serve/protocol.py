@@ -181,7 +181,10 @@ def _column(tensor: InferInput) -> Any:
         return np.array(data, object)
     if any(not _fits(v, tensor.datatype) for v in data):
         raise BadRequest(400, f"the input {tensor.name[:100]!r} holds a value that is no {tensor.datatype}")
-    return np.array(data, DATATYPES[tensor.datatype])
+    try:
+        return np.array(data, DATATYPES[tensor.datatype])
+    except OverflowError as e:
+        raise BadRequest(400, f"the input {tensor.name[:100]!r} holds a value out of range for {tensor.datatype}") from e
 
 
 def _fits(value: Any, datatype: str) -> bool:
@@ -210,7 +213,8 @@ def _predict(loaded: Loaded, body: bytes) -> list[dict[str, Any]]:
     if not 0 < len(rows) <= MAX_ROWS:
         raise BadRequest(400, f"there are {len(rows)} rows; 1 to {MAX_ROWS} are expected")
     names = [t.name for t in loaded.scorer.signature.inputs]
-    if odd := next((r for r in rows if set(r) != set(names)), None):
+    odd = next((r for r in rows if set(r) != set(names)), None)
+    if odd is not None:
         raise BadRequest(400, f"a row has the keys {sorted(map(str, odd))[:20]}; {names} are expected")
     scored = loaded.scorer.predict({n: np.array([r[n] for r in rows]) for n in names})
     classes = [str(c) for c in loaded.scorer.signature.classes]

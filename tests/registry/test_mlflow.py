@@ -1,0 +1,140 @@
+"""The MLflow mirror: everything is there once, loads, and its absence loses nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.registry.made import evaluation, model, policy
+from tests.servers import free_port, process
+from tidegate.errors import ServerError
+from tidegate.registry import mlflow as mirror
+from tidegate.registry.model import Registry
+from tidegate.registry.register import Candidate, register
+from tidegate.store.blobs import digest_path
+from tidegate.store.local import LocalStore
+from tidegate.store.runs import OutcomeRecord, RunRecord, Runs, StepRecord
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow and its dependencies about themselves
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
+    store = LocalStore(tmp_path / "s")
+    runs = Runs(store)
+    runs.create(RunRecord("run-1", "p", "sha256:plan", {"seed": 1, "name": "x"}, commit="c" * 40, user="me"))
+    metrics = {
+        "name": "metrics",
+        "type": "system.Metrics@0.0.1",
+        "digest": "",
+        "metadata": {"accuracy": 0.97, "odd": float("nan")},
+    }
+    runs.step("run-1", StepRecord("evaluate", "SUCCEEDED", outputs={"artifacts": {"metrics": [metrics]}}))
+    runs.finish("run-1", OutcomeRecord("SUCCEEDED", {"parameters": {"version": 1}}))
+    monkeypatch.setenv("TIDEGATE_RUN_ID", "run-1")
+    folder = model(tmp_path / "model")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x").write_text("x")
+    said = evaluation(data={"digest": digest_path(tmp_path / "data").digest, "rows": 4})
+    (tmp_path / "evaluation.json").write_text(json.dumps(said))
+    register(Candidate("m", folder, tmp_path / "evaluation.json", tmp_path / "data", {}, policy().json()), store)
+    return store
+
+
+def client(uri: str) -> Any:
+    import mlflow
+
+    return mlflow.MlflowClient(uri, uri)
+
+
+def check_mirrored(uri: str) -> None:
+    found = client(uri)
+    experiment = found.get_experiment_by_name("p")
+    (run,) = found.search_runs([experiment.experiment_id])
+    assert run.data.params == {"seed": "1", "name": '"x"'}
+    assert run.data.metrics == {"accuracy": 0.97, "version": 1.0}
+    assert run.data.tags["tidegate.run_id"] == "run-1"
+    assert run.data.tags["mlflow.source.git.commit"] == "c" * 40
+    assert run.info.status == "FINISHED"
+    (version,) = found.search_model_versions("name = 'm'")
+    assert version.tags["tidegate.version"] == "1"
+    assert found.get_model_version_by_alias("m", "champion").version == version.version
+
+
+def test_a_run_and_its_version_are_mirrored_once_and_the_model_loads(store: LocalStore) -> None:
+    said = mirror.mirror(store, "run-1")
+    assert said
+    assert said.versions == ("m 1",)
+    again = mirror.mirror(store, "run-1")
+    assert again
+    assert (again.run_id, again.versions) == (said.run_id, ())
+    check_mirrored(said.uri)
+    import mlflow
+
+    mlflow.set_tracking_uri(said.uri)
+    loaded = mlflow.pyfunc.load_model("models:/m@champion")
+    answer = loaded.predict({"x": np.array([19.0], np.float32), "n": np.array([1]), "kind": np.array(["a"])})
+    assert list(answer["label"]) == ["yes"]
+    assert not list(Path(store.root, "mlflow").rglob("*.pkl"))
+
+
+def test_sync_repairs_what_is_missing_and_moves_aliases_as_the_ledger_has_them(store: LocalStore) -> None:
+    mirror.sync(store)
+    Registry(store).promote("m", 1, "blessed", actor="me")
+    (said,) = mirror.sync(store)
+    assert client(said.uri).get_model_version_by_alias("m", "blessed").tags["tidegate.version"] == "1"
+
+
+def test_an_unreachable_server_is_trouble_that_says_what_to_type(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(ServerError) as e:
+        mirror.mirror(store, "run-1")
+    assert e.value.code == "mlflow-unreachable"
+    assert "tidegate model sync" in e.value.hint
+    assert Registry(store).version("m")[1].version == 1
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    port = free_port()
+    where = [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path}/server.db",
+        "--artifacts-destination",
+        str(tmp_path / "artifacts"),
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        *where,
+    ]
+    with process(*command, port=port):
+        yield f"http://127.0.0.1:{port}"
+
+
+def test_a_real_server_takes_the_mirror(store: LocalStore, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    said = mirror.mirror(store, "run-1")
+    assert said
+    assert said.uri == server
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check_mirrored(server)
