@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass
 
 NOISE = 0.08
-CONTRAST = {"v1": 0.0, "v2": 0.3}
+CONTRAST = {"v1": 0.0, "v2": 0.24}
 _ASPECTS = tuple(
     "food service room staff location price breakfast bed view music soup dessert waiter menu pool lobby "
     "parking noise light garden bar coffee bread wine".split()

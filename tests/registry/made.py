@@ -53,13 +53,13 @@ def candidate(folder: Path, number: int = 0, accuracy: Any = 0.97, **options: An
 
 
 def frame(rows: int = 300) -> pl.DataFrame:
-    """A table with numbers and a category, separable by the number."""
+    """A table with numbers and a category, nearly separable by the number."""
     return pl.DataFrame(
         {
             "x": [float(i % 20) for i in range(rows)],
             "n": [i % 3 for i in range(rows)],
             "kind": [("a", "b", "c")[i % 3] for i in range(rows)],
-            "label": [("no", "yes")[i % 20 >= 10] for i in range(rows)],
+            "label": [("no", "yes")[(i % 20 >= 10) ^ (i % 11 == 0)] for i in range(rows)],
         }
     )
 

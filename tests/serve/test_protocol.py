@@ -155,6 +155,7 @@ def test_the_scorer_refuses_what_the_signature_does_not_say(loaded: Loaded) -> N
             loaded.scorer.predict(columns)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # skl2onnx hands numpy booleans to protobuf as integers
 @pytest.mark.parametrize("estimator", ["logistic_regression", "random_forest", "hist_gradient_boosting"])
 def test_the_served_graph_gives_scikit_learns_probabilities(tmp_path: Path, estimator: str) -> None:
     from components.evaluate.trusted import load_pipeline
