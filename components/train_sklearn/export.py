@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -51,16 +52,14 @@ def signature(pipeline: Pipeline, features: pl.DataFrame) -> dict[str, Any]:
 
 
 def to_onnx(pipeline: Pipeline, features: pl.DataFrame) -> bytes:
-    """Convert to an ONNX graph with one input per raw column, outputs ``label`` and ``probabilities``."""
-    from skl2onnx import to_onnx as convert
-    from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
+    """Convert to an ONNX graph: one input ``[n]`` a raw column, outputs ``label`` ``[n]`` and ``probabilities`` ``[n, K]``.
 
-    kinds = {"BYTES": StringTensorType, "FP32": FloatTensorType, "INT64": Int64TensorType}
-    inputs = [(n, kinds[d]([None, 1])) for n, d in datatypes(features).items()]
-    made = convert(pipeline, initial_types=inputs, options={"zipmap": False}, target_opset=17)
+    It computes in double precision inside, as scikit-learn does: in single, rows that scikit-learn tells apart become ties.
+    """
+    made = _convert(pipeline, datatypes(features))
     made.graph.name = "tidegate"
-    _rename_outputs(made)
-    _flat_inputs(made)
+    _flat_inputs(made.graph)
+    _plain_outputs(made.graph, pipeline.classes_.tolist())
     opsets = sorted(made.opset_import, key=lambda o: o.domain)  # skl2onnx keeps them in a set
     del made.opset_import[:]
     made.opset_import.extend(opsets)
@@ -68,33 +67,86 @@ def to_onnx(pipeline: Pipeline, features: pl.DataFrame) -> bytes:
     return data
 
 
-def _rename_outputs(model: Any) -> None:
-    from onnx import helper
+def _convert(pipeline: Pipeline, columns: dict[str, str]) -> Any:
+    from skl2onnx import to_onnx as convert
+    from skl2onnx.common.data_types import DoubleTensorType, Int64TensorType, StringTensorType
 
-    names = dict(zip([o.name for o in model.graph.output], ("label", "probabilities"), strict=True))
-    for old, new in names.items():
-        if old != new:
-            model.graph.node.append(helper.make_node("Identity", [old], [new], name=f"to_{new}"))
-    for output in model.graph.output:
-        output.name = names[output.name]
+    kinds = {"BYTES": StringTensorType, "FP32": DoubleTensorType, "INT64": Int64TensorType}
+    inputs = [(name, kinds[datatype]([None, 1])) for name, datatype in columns.items()]
+    opsets = {"": 17, "ai.onnx.ml": 3}  # 3: the first whose trees hold thresholds in double precision
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # skl2onnx hands numpy's flags to protobuf as integers
+        return convert(pipeline, initial_types=inputs, options={"zipmap": False}, target_opset=opsets)
 
 
-def _flat_inputs(model: Any) -> None:
-    """Let the graph take plain columns [n], as clients send them, where skl2onnx asks for [n, 1]."""
-    from onnx import helper, numpy_helper
+def _flat_inputs(graph: Any) -> None:
+    """Let the graph take plain columns [n] of the protocol's datatypes, where skl2onnx asks for doubles [n, 1]."""
+    from onnx import TensorProto, helper, numpy_helper
 
-    model.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "column_axis"))
-    names = {i.name for i in model.graph.input}
-    for node in model.graph.node:
-        for at, name in enumerate(node.input):
-            if name in names:
-                node.input[at] = f"{name}_column"
-    for at, given in enumerate(model.graph.input):
-        del given.type.tensor_type.shape.dim[1]
-        node = helper.make_node(
-            "Unsqueeze", [given.name, "column_axis"], [f"{given.name}_column"], name=f"column_{given.name}"
-        )
-        model.graph.node.insert(at, node)
+    graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "column_axis"))
+    _rename(graph, {i.name: f"{i.name}_column" for i in graph.input})
+    added = []
+    for given in graph.input:
+        kind, name = given.type.tensor_type, given.name
+        del kind.shape.dim[1]
+        wide = f"{name}_wide" if kind.elem_type == TensorProto.DOUBLE else name
+        if wide != name:
+            kind.elem_type = TensorProto.FLOAT
+            added.append(helper.make_node("Cast", [name], [wide], to=TensorProto.DOUBLE, name=wide))
+        added.append(helper.make_node("Unsqueeze", [wide, "column_axis"], [f"{name}_column"], name=f"{name}_column"))
+    _prepend(graph, added)
+
+
+def _plain_outputs(graph: Any, classes: list[Any]) -> None:
+    """End the graph in ``label`` and ``probabilities``; the label is the class of the highest probability."""
+    from onnx import TensorProto, helper
+
+    scores = graph.output[1].name
+    _rename(graph, {o.name: f"trained_{o.name}" for o in graph.output})
+    graph.node.append(helper.make_node("Cast", [f"trained_{scores}"], ["scores"], to=TensorProto.DOUBLE, name="scores"))
+    exact = "logistic" if _raw_scores(graph) else "scores"
+    if exact == "logistic":
+        # 1 / (1 + exp(-x)); the trees' own transform takes 1 - 1 / (1 + exp(x)) in single precision: small ones collapse
+        graph.initializer.append(helper.make_tensor("one", TensorProto.DOUBLE, [], [1.0]))
+        chain = [("Neg", ["scores"]), ("Exp", ["Neg"]), ("Add", ["Exp", "one"])]
+        graph.node.extend(helper.make_node(op, given, [op], name=op) for op, given in chain)
+        graph.node.append(helper.make_node("Reciprocal", ["Add"], [exact], name=exact))
+    text = isinstance(classes[0], str)
+    kind = TensorProto.STRING if text else TensorProto.INT64
+    values = [c.encode() for c in classes] if text else classes
+    graph.initializer.append(helper.make_tensor("classes", kind, [len(classes)], values))
+    graph.node.extend(
+        [
+            helper.make_node("Cast", [exact], ["probabilities"], to=TensorProto.FLOAT, name="probabilities"),
+            helper.make_node("ArgMax", [exact], ["highest"], axis=1, keepdims=0, name="highest"),
+            helper.make_node("Gather", ["classes", "highest"], ["label"], name="label"),
+        ]
+    )
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info("label", kind, [None]))
+    graph.output.append(helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, len(classes)]))
+
+
+def _raw_scores(graph: Any) -> bool:
+    """Let trees that end in a logistic give raw scores; say whether there were any."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "TreeEnsembleClassifier" and attribute.s == b"LOGISTIC":
+                attribute.s = b"NONE"
+                return True
+    return False
+
+
+def _rename(graph: Any, names: dict[str, str]) -> None:
+    for node in graph.node:
+        for ends in (node.input, node.output):
+            ends[:] = [names.get(n, n) for n in ends]
+
+
+def _prepend(graph: Any, nodes: list[Any]) -> None:
+    rest = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*nodes, *rest])
 
 
 def _skops(pipeline: Pipeline) -> bytes:

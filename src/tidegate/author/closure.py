@@ -22,17 +22,17 @@ _ENVIRONMENTS = {"site-packages", "dist-packages", ".venv", "venv", "node_module
 
 @dataclass(frozen=True)
 class Closure:
-    """What a component's code consists of: first-party files (relative to ``root``) and third-party top-level names."""
+    """What a component's code consists of.
 
-    root: Path
+    Attributes:
+        files: first-party files, relative to the project's root, sorted.
+        digest: ``sha256:`` over the lines ``<sha256> <file>``; says nothing of where the root stands.
+        third_party: top-level names of everything else that is imported.
+    """
+
     files: tuple[str, ...]
+    digest: str
     third_party: frozenset[str]
-
-    @property
-    def digest(self) -> str:
-        """``sha256:`` over the sorted lines ``<sha256> <relative path>``; says nothing of where the root stands."""
-        lines = (f"{_file_sha256(self.root / f)} {f}\n" for f in self.files)
-        return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def closure(module: str, root: Path) -> Closure:
@@ -57,7 +57,12 @@ def closure(module: str, root: Path) -> Closure:
         files.update(str(f.relative_to(root)) for f in _named_files(scan.literals, found[-1].parent, root))
         todo += [_absolute(level, target, name, found[-1]) for level, target in scan.imports]
     names = frozenset(third_party - set(sys.stdlib_module_names) - {"tidegate", ""})
-    return Closure(root, tuple(sorted(files)), _without_submodule_guesses(names, root))
+    return Closure(tuple(sorted(files)), _digest(sorted(files), root), _without_submodule_guesses(names, root))
+
+
+def _digest(files: list[str], root: Path) -> str:
+    lines = (f"{_file_sha256(root / f)} {f}\n" for f in files)
+    return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _without_submodule_guesses(names: frozenset[str], root: Path) -> frozenset[str]:

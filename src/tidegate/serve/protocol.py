@@ -184,7 +184,9 @@ def _column(tensor: InferInput) -> Any:
     try:
         return np.array(data, DATATYPES[tensor.datatype])
     except OverflowError as e:
-        raise BadRequest(400, f"the input {tensor.name[:100]!r} holds a value out of range for {tensor.datatype}") from e
+        raise BadRequest(
+            400, f"the input {tensor.name[:100]!r} holds a value out of range for {tensor.datatype}"
+        ) from e
 
 
 def _fits(value: Any, datatype: str) -> bool:
