@@ -83,7 +83,7 @@ def _flat_inputs(graph: Any) -> None:
     """Let the graph take plain columns [n] of the protocol's datatypes, where skl2onnx asks for doubles [n, 1]."""
     from onnx import TensorProto, helper, numpy_helper
 
-    graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "column_axis"))
+    graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "tidegate_axis"))
     _rename(graph, {i.name: f"{i.name}_column" for i in graph.input})
     added = []
     for given in graph.input:
@@ -93,7 +93,7 @@ def _flat_inputs(graph: Any) -> None:
         if wide != name:
             kind.elem_type = TensorProto.FLOAT
             added.append(helper.make_node("Cast", [name], [wide], to=TensorProto.DOUBLE, name=wide))
-        added.append(helper.make_node("Unsqueeze", [wide, "column_axis"], [f"{name}_column"], name=f"{name}_column"))
+        added.append(helper.make_node("Unsqueeze", [wide, "tidegate_axis"], [f"{name}_column"], name=f"{name}_column"))
     _prepend(graph, added)
 
 
@@ -103,23 +103,27 @@ def _plain_outputs(graph: Any, classes: list[Any]) -> None:
 
     scores = graph.output[1].name
     _rename(graph, {o.name: f"trained_{o.name}" for o in graph.output})
-    graph.node.append(helper.make_node("Cast", [f"trained_{scores}"], ["scores"], to=TensorProto.DOUBLE, name="scores"))
-    exact = "logistic" if _raw_scores(graph) else "scores"
-    if exact == "logistic":
+    graph.node.append(
+        helper.make_node(
+            "Cast", [f"trained_{scores}"], ["tidegate_scores"], to=TensorProto.DOUBLE, name="tidegate_scores"
+        )
+    )
+    exact = "tidegate_logistic" if _raw_scores(graph) else "tidegate_scores"
+    if exact == "tidegate_logistic":
         # 1 / (1 + exp(-x)); the trees' own transform takes 1 - 1 / (1 + exp(x)) in single precision: small ones collapse
-        graph.initializer.append(helper.make_tensor("one", TensorProto.DOUBLE, [], [1.0]))
-        chain = [("Neg", ["scores"]), ("Exp", ["Neg"]), ("Add", ["Exp", "one"])]
-        graph.node.extend(helper.make_node(op, given, [op], name=op) for op, given in chain)
-        graph.node.append(helper.make_node("Reciprocal", ["Add"], [exact], name=exact))
+        graph.initializer.append(helper.make_tensor("tidegate_one", TensorProto.DOUBLE, [], [1.0]))
+        chain = [("Neg", ["tidegate_scores"]), ("Exp", ["tidegate_Neg"]), ("Add", ["tidegate_Exp", "tidegate_one"])]
+        graph.node.extend(helper.make_node(op, given, [f"tidegate_{op}"], name=f"tidegate_{op}") for op, given in chain)
+        graph.node.append(helper.make_node("Reciprocal", ["tidegate_Add"], [exact], name=exact))
     text = isinstance(classes[0], str)
     kind = TensorProto.STRING if text else TensorProto.INT64
     values = [c.encode() for c in classes] if text else classes
-    graph.initializer.append(helper.make_tensor("classes", kind, [len(classes)], values))
+    graph.initializer.append(helper.make_tensor("tidegate_classes", kind, [len(classes)], values))
     graph.node.extend(
         [
             helper.make_node("Cast", [exact], ["probabilities"], to=TensorProto.FLOAT, name="probabilities"),
-            helper.make_node("ArgMax", [exact], ["highest"], axis=1, keepdims=0, name="highest"),
-            helper.make_node("Gather", ["classes", "highest"], ["label"], name="label"),
+            helper.make_node("ArgMax", [exact], ["tidegate_highest"], axis=1, keepdims=0, name="tidegate_highest"),
+            helper.make_node("Gather", ["tidegate_classes", "tidegate_highest"], ["label"], name="label"),
         ]
     )
     del graph.output[:]
@@ -152,6 +156,8 @@ def _prepend(graph: Any, nodes: list[Any]) -> None:
 def _skops(pipeline: Pipeline) -> bytes:
     import skops.io
 
+    if bins := getattr(pipeline[-1], "_bin_mapper", None):
+        bins.n_threads = 1  # gradient boosting remembers how many cores it was fitted on
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(skops.io.dumps(pipeline))) as old, zipfile.ZipFile(out, "w") as new:
         names: dict[str, str] = {}

@@ -25,11 +25,11 @@ def fraud(
     drift: float = 0.0,
     estimator: str = "hist_gradient_boosting",
     hyper_parameters: dict = {  # noqa: B006 - kfp reads the default
-        "max_iter": 150,
-        "learning_rate": 0.06,
-        "max_leaf_nodes": 15,
+        "max_iter": 100,
+        "learning_rate": 0.05,
+        "max_leaf_nodes": 8,
         "min_samples_leaf": 40,
-        "l2_regularization": 1.0,
+        "l2_regularization": 5.0,
     },
     min_pr_auc: Optional[float] = None,
 ) -> Outputs:
