@@ -29,7 +29,9 @@ def main() -> int:
         for key, value in summary.items():
             print(f"{key:<12} {value}")
         print("-" * 78)
-    print(f"all of it in {time.monotonic() - started:.0f} s; look around: .venv/bin/tidegate model show iris --store {STORE}")
+    print(
+        f"all of it in {time.monotonic() - started:.0f} s; look around: .venv/bin/tidegate model show iris --store {STORE}"
+    )
     return 0
 
 
@@ -56,7 +58,9 @@ def story(name: str, parameters: list[str], row: dict[str, Any]) -> dict[str, An
 def tidegate(*args: str, steps: bool = False) -> dict[str, Any]:
     """Run a command of tidegate that prints JSON; show how its steps end as they end."""
     command = [*TIDEGATE, *args, "--store", STORE]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE if steps else None, text=True) as run:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE if steps else None, text=True
+    ) as run:
         said = []
         for line in run.stderr or ():
             said.append(line)
@@ -73,12 +77,16 @@ def tidegate(*args: str, steps: bool = False) -> dict[str, Any]:
 def ask(name: str, row: dict[str, Any]) -> tuple[str, str]:
     """Serve the champion, ask it for one row, stop it."""
     command = [*TIDEGATE, "serve", f"{name}@champion", "--port", "0", "--store", STORE]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as server:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    ) as server:
         line = server.stdout.readline() if server.stdout else ""
         url = line.rpartition(" ")[2].strip()
         if not url.startswith("http"):
             raise SystemExit(f"the server did not start: {line}")
-        request = urllib.request.Request(f"{url}/predict", json.dumps([row]).encode(), {"content-type": "application/json"})
+        request = urllib.request.Request(
+            f"{url}/predict", json.dumps([row]).encode(), {"content-type": "application/json"}
+        )
         with urllib.request.urlopen(request, timeout=30) as response:
             answer = json.load(response)[0]
         server.terminate()

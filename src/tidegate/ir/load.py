@@ -146,7 +146,8 @@ def trace(module: ModuleType, name: str, target: str) -> Definition:
         known = ", ".join(sorted(_pipelines(module))) or "none"
         raise NotFound(f"{target} has no pipeline {name!r}", allowed=f"Its pipelines: {known}.")
     try:
-        spec = json_format.MessageToDict(pipeline.pipeline_spec)
+        # proto maps come in no order; names in order make every listing and compilation the same each time
+        spec = json.loads(json_format.MessageToJson(pipeline.pipeline_spec, sort_keys=True))
         platforms = json_format.MessageToDict(pipeline.platform_spec).get("platforms", {})
     except Exception as e:
         raise raised(e, target) from e

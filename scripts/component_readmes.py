@@ -1,0 +1,67 @@
+"""Write components/<name>/README.md from each component's signature; ``--check`` only says which are out of date."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+
+def main() -> int:
+    stale = []
+    for file in sorted(ROOT.glob("components/*/component.py")):
+        path, text = file.with_name("README.md"), readme(file.parent.name)
+        if not path.exists() or path.read_text() != text:
+            stale.append(str(path.relative_to(ROOT)))
+            if "--check" not in sys.argv:
+                path.write_text(text)
+    print("\n".join(stale) or "every README says what its component's signature says")
+    return 1 if stale and "--check" in sys.argv else 0
+
+
+def readme(name: str) -> str:
+    module = importlib.import_module(f"components.{name}.component")
+    component = getattr(module, name)
+    spec = component.component_spec
+    inputs = [_row(n, d.type, _default(d)) for n, d in (spec.inputs or {}).items()]
+    outputs = [_row(n, d.type, "") for n, d in (spec.outputs or {}).items()]
+    call = ", ".join(f"{n}=…" for n, d in (spec.inputs or {}).items() if not d.optional)
+    image = spec.implementation.container.image.rpartition("/")[2]
+    return f"""# {name}
+
+{inspect.getdoc(component.python_func)}
+
+{_table("input", inputs)}
+
+{_table("output", outputs)}
+
+```python
+from components.{name}.component import {name}
+
+task = {name}({call})
+```
+
+Image family: `{image}`. This page is written by `scripts/component_readmes.py` from the signature.
+"""
+
+
+def _row(name: str, type_: str, default: str) -> str:
+    kind = type_.partition("@")[0].removeprefix("system.")
+    return f"| `{name}` | {kind} | {default} |"
+
+
+def _default(declared: Any) -> str:
+    return f"`{declared.default!r}`" if declared.optional else "required"
+
+
+def _table(title: str, rows: list[str]) -> str:
+    return "\n".join([f"| {title} | type | {'default' if title == 'input' else ''} |", "|---|---|---|", *rows])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

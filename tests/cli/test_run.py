@@ -1,0 +1,293 @@
+"""The command line as a user meets it: real processes, exit codes, one line of JSON, errors that say what to type."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PIPELINE = """
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Output
+import tidegate
+from steps.work import make, read, explode
+
+@dsl.pipeline(name="work")
+def work(n: int = 2, x: float = 1.0, text: str = "t", flag: bool = False, items: list = [1, 2.5], fail: bool = False) -> int:
+    made = make(n=n, text=text, items=items)
+    with dsl.If(fail == True):
+        explode(x=x)
+    return read(data=made.outputs["data"]).output
+"""
+STEPS = """
+import tidegate
+from kfp.dsl import Dataset, Input, Output
+
+@tidegate.component
+def make(n: int, text: str, items: list, data: Output[Dataset]) -> float:
+    print("making", n)
+    with open(data.path, "w") as f:
+        f.write(text * n)
+    return float("nan") if text == "nan" else 0.5
+
+@tidegate.component
+def read(data: Input[Dataset]) -> int:
+    with open(data.path) as f:
+        return len(f.read())
+
+@tidegate.component
+def explode(x: float) -> float:
+    return helper(x)
+
+def helper(x):
+    raise RuntimeError(f"cannot take {x}")
+"""
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        lines = self.out.splitlines()
+        assert len(lines) == 1, self.out
+        found: dict[str, Any] = json.loads(lines[0], parse_constant=lambda c: pytest.fail(f"{c} is no JSON"))
+        return found
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "pyproject.toml").write_text("[tool.tidegate]\nmlflow = false\n")
+    (tmp_path / "steps").mkdir()
+    (tmp_path / "steps" / "work.py").write_text(STEPS)
+    (tmp_path / "pipeline.py").write_text(PIPELINE)
+    return tmp_path
+
+
+def tidegate(project: Path, *args: str, env: dict[str, str] | None = None) -> Said:
+    command = [sys.executable, "-m", "tidegate", *args]
+    done = subprocess.run(
+        command, cwd=project, capture_output=True, text=True, env={**os.environ, **(env or {})}, check=False
+    )
+    assert "Traceback" not in done.stderr.replace("| Traceback", ""), done.stderr
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_run_shows_its_steps_and_outputs_and_again_says_that_they_are_cached(project: Path) -> None:
+    first = tidegate(project, "run", "pipeline.py")
+    assert first.code == 0
+    assert "✓ make" in first.out
+    assert "Output = 2" in first.out
+    assert "2 steps ran, 0 from the cache" in first.out
+    again = tidegate(project, "run", "pipeline.py")
+    assert "✓ make cached" in again.out
+    assert "0 steps ran, 2 from the cache" in again.out
+
+
+def test_json_is_one_line_with_typed_outputs_and_every_step(project: Path) -> None:
+    said = tidegate(project, "run", "pipeline.py", "-p", "n=3", "-p", 'items=["a"]', "-p", "flag=true", "--json")
+    assert said.code == 0
+    body = said.json
+    assert (body["state"], body["outputs"], body["error"]) == ("SUCCEEDED", {"Output": 3}, None)
+    steps = {s["name"]: (s["state"], s["cached"]) for s in body["steps"]}
+    assert steps == {
+        "condition-1/explode": ("SKIPPED", False),
+        "make": ("SUCCEEDED", False),
+        "read": ("SUCCEEDED", False),
+    }
+    assert "make | making 3" in said.err
+
+
+def test_a_failed_step_is_told_in_fifteen_lines_with_the_authors_frame_and_what_to_type(project: Path) -> None:
+    said = tidegate(project, "run", "pipeline.py", "-p", "fail=true", "-p", "x=7")
+    assert said.code == 1
+    lines = said.err.splitlines()
+    assert len(lines) <= 15
+    assert "step condition-1/explode failed" in lines[0]
+    assert any("steps/work.py:22 in helper" in line for line in lines)
+    assert "error[step-failed]: RuntimeError: cannot take 7.0" in said.err
+    assert lines[-1].endswith("tidegate run pipeline.py -p fail=true -p x=7")
+    body = tidegate(project, "run", "pipeline.py", "-p", "fail=true", "--json").json
+    assert (body["state"], body["error"]["code"], body["error"]["step"]) == (
+        "FAILED",
+        "step-failed",
+        "condition-1/explode",
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["run", "none.py"], 2, "no file none.py"),
+        (["run", "pipeline.py:other"], 2, "Its pipelines: work"),
+        (["run", "pipeline.py", "-p", "m=1"], 2, "Its parameters: fail, flag, items, n, text, x"),
+        (["run", "pipeline.py", "-p", "n=one"], 2, "an integer"),
+        (["run", "pipeline.py", "-p", "n=1.5"], 2, "an integer"),
+        (["run", "pipeline.py", "-p", "x=high"], 2, "a number"),
+        (["run", "pipeline.py", "-p", "flag=perhaps"], 2, "true or false"),
+        (["run", "pipeline.py", "-p", "n"], 2, "NAME=VALUE"),
+        (["run", "pipeline.py", "--params", "none.json"], 2, "none.json"),
+        (["run", "pipeline.py", "-a", "data=none"], 2, "none"),
+        (["run", "pipeline.py", "--store", "ftp://x"], 2, "s3://"),
+        (["run", "pipeline.py", "--engine", "slurm"], 2, "local"),
+        (["run", "pipeline.py", "--jobs", "0"], 2, "jobs"),
+        (["run"], 2, "FILE"),
+        (["rn"], 2, "rn"),
+        (["runs", "show", "nothing"], 2, "tidegate runs ls"),
+        (["runs", "show", "../../etc"], 2, "no run"),
+        (["runs", "logs"], 2, "no run yet"),
+        (["model", "show", "iris"], 2, "tidegate model ls"),
+        (["model", "promote", "iris:1"], 2, "no version"),
+        (["serve", "iris"], 2, "no version"),
+        (["gate", "check", "none.toml", "none.json"], 2, "none"),
+        (["model", "ls", "--store", "/proc/none"], 3, "cannot open the store"),
+        (["run", "pipeline.py", "--store", "s3://b/x"], 3, "tidegate doctor"),
+    ],
+)  # fmt: skip
+def test_a_mistake_gets_its_exit_code_and_what_is_allowed(
+    project: Path, args: Sequence[str], code: int, says: str
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        env = {
+            "AWS_ENDPOINT_URL": nowhere,
+            "AWS_ACCESS_KEY_ID": "x",
+            "AWS_SECRET_ACCESS_KEY": "x",
+            "AWS_REGION": "us-east-1",
+        }
+        said = tidegate(project, *args, env=env)
+    assert said.code == code, said
+    assert says in said.err, said.err
+
+
+def test_a_mistake_with_json_is_still_one_line(project: Path) -> None:
+    said = tidegate(project, "run", "pipeline.py", "-p", "n=one", "--json")
+    assert said.code == 2
+    assert (said.json["state"], said.json["error"]["code"]) == ("FAILED", "parameter-type")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("def f(:\n", "pipeline.py:1"),
+        ("import nothing_of_that_name\n", "nothing_of_that_name"),
+        (PIPELINE.replace("made = make(", "made = make(1 / 0, "), "pipeline.py:9"),
+        (PIPELINE.replace('outputs["data"]', 'outputs["date"]'), "pipeline.py"),
+        ("x = 1\n", "no @dsl.pipeline"),
+    ],
+)
+def test_a_pipeline_that_raises_while_tracing_names_its_line(project: Path, text: str, says: str) -> None:
+    (project / "pipeline.py").write_text(text)
+    said = tidegate(project, "run", "pipeline.py")
+    assert said.code == 2
+    assert says in said.err
+    assert len(said.err.splitlines()) <= 5
+
+
+def test_parameters_come_from_a_file_and_flags_come_first(project: Path) -> None:
+    (project / "p.yaml").write_text("n: 5\ntext: ab\n")
+    (project / "p.json").write_text('{"n": 5}')
+    assert tidegate(project, "run", "pipeline.py", "--params", "p.yaml", "--json").json["outputs"] == {"Output": 10}
+    assert tidegate(project, "run", "pipeline.py", "--params", "p.json", "-p", "n=1", "--json").json["outputs"] == {
+        "Output": 1
+    }
+
+
+def test_a_dry_run_lists_the_steps_and_runs_nothing(project: Path) -> None:
+    said = tidegate(project, "run", "pipeline.py", "--dry-run")
+    assert said.code == 0
+    assert "condition-1/explode" in said.out
+    assert not (project / ".tidegate").exists()
+
+
+def test_what_is_compiled_runs_the_same_and_compiles_to_the_same_bytes(project: Path) -> None:
+    assert tidegate(project, "compile", "pipeline.py", "-o", "work.yaml").code == 0
+    text = (project / "work.yaml").read_text()
+    assert tidegate(project, "compile", "pipeline.py").out == text
+    assert tidegate(project, "compile", "work.yaml", "--to", "ir").out == text
+    assert tidegate(project, "run", "work.yaml", "--json").json["outputs"] == {"Output": 2}
+    refused = tidegate(project, "compile", "pipeline.py", "--pinned")
+    assert (refused.code, "tidegate images build --push" in refused.err) == (2, True)
+
+
+def test_runs_are_listed_shown_and_their_logs_kept(project: Path) -> None:
+    run_id = tidegate(project, "run", "pipeline.py", "--json").json["run_id"]
+    assert run_id in tidegate(project, "runs", "ls").out
+    shown = tidegate(project, "runs", "show")
+    assert "make" in shown.out
+    assert json.loads(tidegate(project, "runs", "show", run_id, "--json").out)["outcome"]["state"] == "SUCCEEDED"
+    assert tidegate(project, "runs", "logs", run_id, "make").out == "making 2\n"
+    assert "no step" in tidegate(project, "runs", "logs", run_id, "mkae").err
+
+
+def test_an_input_artifact_of_the_root_comes_from_a_path(project: Path) -> None:
+    (project / "given").write_text("12345")
+    source = "from kfp import dsl\nfrom kfp.dsl import Dataset, Input\nfrom steps.work import read\n"
+    source += (
+        '@dsl.pipeline(name="given")\ndef given(data: Input[Dataset]) -> int:\n    return read(data=data).output\n'
+    )
+    (project / "given_pipeline.py").write_text(source)
+    assert tidegate(project, "run", "given_pipeline.py", "-a", "data=given", "--json").json["outputs"] == {"Output": 5}
+    missing = tidegate(project, "run", "given_pipeline.py")
+    assert (missing.code, "-a data=PATH" in missing.err) == (2, True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_full_disk_ends_the_run_with_3_or_1_and_no_traceback(project: Path) -> None:
+    small = project / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", small], check=False).returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        said = tidegate(
+            project, "run", "pipeline.py", "-p", "n=1000", "-p", "text=" + "x" * 1000, "--store", str(small)
+        )
+        assert said.code in (1, 3)
+        assert "No space left" in said.err
+        assert tidegate(project, "runs", "ls", "--store", str(small)).code == 0
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_damaged_cache_entry_is_set_aside_and_the_run_goes_on(project: Path) -> None:
+    tidegate(project, "run", "pipeline.py")
+    for entry in (project / ".tidegate" / "cache").rglob("*"):
+        if entry.is_file():
+            entry.write_bytes(entry.read_bytes()[:-7])
+    said = tidegate(project, "run", "pipeline.py")
+    assert said.code == 0
+    assert "a cache entry was damaged and is set aside" in said.out
+    assert "2 steps ran" in said.out
+    assert list((project / ".tidegate" / "damaged").rglob("*"))
+
+
+def test_help_is_there_for_every_command_and_imports_nothing_heavy(project: Path) -> None:
+    probe = (
+        "import sys; sys.argv = ['tidegate', '--help']\n"
+        "from tidegate.cli import _main\n_main(['--help'])\n"
+        "print([m for m in ('kfp', 'mlflow', 'pandas', 'torch', 'numpy', 'polars', 'obstore', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    for command in ("run", "compile", "runs", "model", "gate", "audit", "serve", "doctor"):
+        assert command in done.stdout
+        assert tidegate(project, command, "--help").code == 0
+
+
+def test_doctor_says_what_is_well_and_what_is_not(project: Path) -> None:
+    assert tidegate(project, "doctor").code == 0
+    ledger = project / ".tidegate" / "ledger" / "_root"
+    ledger.mkdir(parents=True)
+    (ledger / "000000000000.json").write_text("{")
+    said = tidegate(project, "doctor")
+    assert said.code == 3
+    assert "BAD ledger" in said.out
