@@ -70,6 +70,17 @@ def _to_onnx(scores: _Scores, path: Path, max_length: int) -> None:
             external_data=False,
             verbose=False,
         )
+    _strip(path)
+
+
+def _strip(path: Path) -> None:
+    """Take out what torch wrote of where it ran (stack traces, counters): the same weights give the same bytes."""
+    import onnx
+
+    model = onnx.load(path)
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        del part.metadata_props[:]
+    path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def parity(scores: _Scores, path: Path, trained: Trained) -> float:

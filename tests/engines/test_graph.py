@@ -300,7 +300,7 @@ def test_f_strings_and_constants_with_parameters_are_filled_in() -> None:
     def p(n: int = 3) -> str:
         return show(config={"n": n, "m": [1, 2.5]}, text=f"n is {n}").output
 
-    assert run(p).outputs == {"Output": "n is 3 {'n': 3, 'm': [1, 2.5]}"}
+    assert run(p).outputs == {"Output": "n is 3 {'m': [1, 2.5], 'n': 3}"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,112 @@
+"""DVC references: a moving name is resolved once, and what DVC brings is checked, which DVC itself does not do."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from components.pull_data.component import pull_data
+from components.resolve_data.component import resolve_data
+from pipelines.sentiment.make_data import make
+from tidegate.author.testing import run_component
+from tidegate.data.dvc import fetch, parse_pin, resolve
+from tidegate.errors import Damaged, NotFound, UsageError
+from tidegate.store.blobs import digest_path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dvc")
+    make(folder, 60, 20)
+    return folder
+
+
+@pytest.fixture
+def repo(made: Path, tmp_path: Path) -> Path:
+    """A copy with a remote of its own, to be spoiled."""
+    shutil.copytree(made, tmp_path / "data", symlinks=True)
+    config = tmp_path / "data" / "repo" / ".dvc" / "config"
+    config.write_text(config.read_text().replace(str(made), str(tmp_path / "data")))
+    git(tmp_path / "data" / "repo", "commit", "-qam", "Move the remote")
+    for tag in ("v1", "v2"):
+        git(tmp_path / "data" / "repo", "tag", "-f", tag)
+    shutil.rmtree(tmp_path / "data" / "repo" / ".dvc" / "cache", ignore_errors=True)
+    return tmp_path / "data" / "repo"
+
+
+def git(repo: Path, *args: str) -> str:
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.invalid"]
+    return subprocess.run(["git", *who, *args], cwd=repo, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_a_tag_is_resolved_to_a_commit_and_dvcs_md5_without_reading_data(made: Path) -> None:
+    repo = made / "repo"
+    pin = resolve(f"dvc+{repo}@v1:reviews")
+    assert pin.commit == git(repo, "rev-parse", "v1")
+    assert pin.md5.endswith(".dir")
+    assert parse_pin(str(pin)) == pin
+    assert resolve(f"dvc+{repo}@v2:reviews").md5 != pin.md5
+    assert resolve(f"dvc+file://{repo}@v1:reviews").md5 == pin.md5
+
+
+def test_pinned_bytes_come_and_are_the_same_each_time(made: Path, tmp_path: Path) -> None:
+    pin = resolve(f"dvc+{made / 'repo'}@v2:reviews")
+    first, second = fetch(pin, tmp_path / "a"), fetch(pin, tmp_path / "b")
+    assert first == second == digest_path(made / "repo" / "reviews")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_the_components_split_pinned_data_and_say_where_it_is_from(made: Path, tmp_path: Path) -> None:
+    pin = run_component(resolve_data, tmp_path / "r", reference=f"dvc+{made / 'repo'}@v1:reviews").outputs["Output"]
+    result = run_component(pull_data, tmp_path / "p", pin=pin)
+    assert result.outputs == {"Output": 60}
+    metadata = result.artifacts["test"].metadata
+    assert (metadata["rows"], metadata["pin"], metadata["revision"]) == (20, pin, parse_pin(pin).commit)
+    assert metadata["digest"].startswith("sha256:")
+
+
+def test_making_the_data_again_changes_nothing(made: Path) -> None:
+    before = git(made / "repo", "rev-parse", "HEAD")
+    make(made, 60, 20)
+    assert git(made / "repo", "rev-parse", "HEAD") == before
+    assert git(made / "repo", "status", "--porcelain") == ""
+
+
+def test_a_corrupted_remote_object_is_damage_that_dvc_did_not_see(repo: Path, tmp_path: Path) -> None:
+    for path in (repo.parent / "remote" / "files" / "md5").rglob("*"):
+        if path.is_file() and not path.name.endswith(".dir"):
+            path.chmod(0o644)
+            path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises((Damaged, NotFound)):
+        fetch(resolve(f"dvc+{repo}@v2:reviews"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_remote_object_is_said_with_what_to_type(repo: Path, tmp_path: Path) -> None:
+    shutil.rmtree(repo.parent / "remote" / "files")
+    with pytest.raises(NotFound, match="DVC cannot bring") as e:
+        fetch(resolve(f"dvc+{repo}@v2:reviews"), tmp_path / "out")
+    assert "dvc push" in e.value.hint
+
+
+@pytest.mark.parametrize(
+    ("reference", "error"),
+    [
+        ("dvc+{repo}@v9:reviews", NotFound),
+        ("dvc+{repo}@v1:none", NotFound),
+        ("dvc+/no/such/repo@v1:reviews", NotFound),
+        ("{repo}@v1:reviews", UsageError),
+        ("dvc+{repo}:reviews", UsageError),
+        ("dvc+{repo}@v1:../../etc", UsageError),
+        ("dvc+{repo}@--upload-pack=x:reviews", UsageError),
+    ],
+)
+def test_a_reference_that_names_nothing_is_refused(made: Path, reference: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        resolve(reference.format(repo=made / "repo"))
+
+
+def test_a_moving_reference_is_no_pin() -> None:
+    with pytest.raises(UsageError, match="no pin"):
+        parse_pin("dvc+x@main:reviews")
