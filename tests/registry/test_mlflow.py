@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.registry.made import evaluation, model, policy
+from tests.registry.made import candidate, evaluation, model, policy
 from tests.servers import free_port, process
 from tidegate.errors import ServerError
 from tidegate.registry import mlflow as mirror
@@ -68,7 +68,10 @@ def check_mirrored(uri: str) -> None:
     assert found.get_model_version_by_alias("m", "champion").version == version.version
 
 
-def test_a_run_and_its_version_are_mirrored_once_and_the_model_loads(store: LocalStore) -> None:
+def test_a_run_and_its_version_are_mirrored_once_and_the_model_loads(
+    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path / "data")
     said = mirror.mirror(store, "run-1")
     assert said
     assert said.versions == ("m 1",)
@@ -78,11 +81,15 @@ def test_a_run_and_its_version_are_mirrored_once_and_the_model_loads(store: Loca
     check_mirrored(said.uri)
     import mlflow
 
-    mlflow.set_tracking_uri(said.uri)
+    before = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", said.uri)
     loaded = mlflow.pyfunc.load_model("models:/m@champion")
+    assert before != said.uri, "the caller's own tracking is left alone"
     answer = loaded.predict({"x": np.array([19.0], np.float32), "n": np.array([1]), "kind": np.array(["a"])})
     assert list(answer["label"]) == ["yes"]
     assert not list(Path(store.root, "mlflow").rglob("*.pkl"))
+    assert list(Path(store.root, "mlflow", "artifacts").rglob("tidegate/signature.json"))
+    assert [p.name for p in Path.cwd().iterdir()] == ["x"], "nothing is written where the command was typed"
 
 
 def test_sync_repairs_what_is_missing_and_moves_aliases_as_the_ledger_has_them(store: LocalStore) -> None:
@@ -90,6 +97,35 @@ def test_sync_repairs_what_is_missing_and_moves_aliases_as_the_ledger_has_them(s
     Registry(store).promote("m", 1, "blessed", actor="me")
     (said,) = mirror.sync(store)
     assert client(said.uri).get_model_version_by_alias("m", "blessed").tags["tidegate.version"] == "1"
+
+
+def test_a_run_whose_mirroring_was_cut_short_is_written_whole(store: LocalStore) -> None:
+    uri = mirror.tracking_uri(store)
+    (store.root / "mlflow").mkdir()
+    half = client(uri)
+    half.create_run(
+        half.create_experiment("p", (store.root / "mlflow" / "artifacts").as_uri()), 1, {"tidegate.run_id": "run-1"}
+    )
+    mirror.mirror(store, "run-1")
+    check_mirrored(uri)
+
+
+def test_a_model_in_another_format_is_mirrored_as_its_files(store: LocalStore, tmp_path: Path) -> None:
+    register(candidate(tmp_path, 5), store)
+    said = mirror.mirror(store, "run-1")
+    assert said
+    assert said.versions == ("m 1", "m 2")
+    assert list(Path(store.root, "mlflow", "artifacts").rglob("tidegate/weights"))
+
+
+def test_names_that_mlflow_does_not_allow_and_many_parameters_go_in(store: LocalStore) -> None:
+    runs = Runs(store)
+    runs.create(RunRecord("run-2", "q", "sha256:plan", {f"p{i}": i for i in range(150)}))
+    runs.finish("run-2", OutcomeRecord("FAILED", {"parameters": {"recall@1%": 0.5}}))
+    said = mirror.mirror(store, "run-2")
+    assert said
+    run = client(said.uri).get_run(said.run_id)
+    assert (len(run.data.params), run.data.metrics, run.info.status) == (150, {"recall_1_": 0.5}, "FAILED")
 
 
 def test_an_unreachable_server_is_trouble_that_says_what_to_type(

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import LONG
+from conftest import LONG
 from tests.registry.made import candidate, comparison, evaluation, policy
 from tidegate.errors import Damaged, GateRefused, ModelRefused, NotFound, UsageError
 from tidegate.registry.ledger import Head, Ledger

@@ -1,0 +1,81 @@
+"""What the documentation shows is run; what it links to is there."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("components/*/README.md"),
+        *ROOT.glob("pipelines/*/README.md"),
+    ]
+)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def run(folder: Path, *args: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tidegate", "run", "pipeline.py", "--json", "--no-mirror", *args]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    body: dict[str, Any] = json.loads(done.stdout)
+    return body
+
+
+def project(folder: Path, page: str, module: str) -> Path:
+    steps, pipeline = blocks(ROOT / page, "python")
+    (folder / "pyproject.toml").touch()
+    (folder / "steps").mkdir()
+    (folder / "steps" / module).write_text(steps)
+    (folder / "pipeline.py").write_text(pipeline)
+    return folder
+
+
+def test_the_readmes_component_and_pipeline_run_and_are_cached(tmp_path: Path) -> None:
+    folder = project(tmp_path, "README.md", "grade.py")
+    assert run(folder, "-p", "n=14")["outputs"] == {"Output": 3.0}
+    assert all(s["cached"] for s in run(folder, "-p", "n=14")["steps"])
+
+
+def test_the_first_tutorial_runs_as_it_says(tmp_path: Path) -> None:
+    folder = project(tmp_path, "docs/tutorials/first-pipeline.md", "words.py")
+    body = run(folder, "-p", "text=a gate opens by itself")
+    assert body["outputs"] == {"Output": "itself"}
+    assert "SKIPPED" in {s["state"] for s in body["steps"]}
+    again = run(folder, "-p", "text=a gate opens by itself")
+    assert all(s["cached"] for s in again["steps"] if s["state"] != "SKIPPED")
+
+
+def test_the_policy_on_its_page_is_a_policy(tmp_path: Path) -> None:
+    from tidegate.registry.policy import read
+
+    (tmp_path / "policy.toml").write_text(blocks(ROOT / "docs/policy.md", "toml")[0])
+    assert read(tmp_path / "policy.toml").champion
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_file_that_where_names_is_there() -> None:
+    for name in re.findall(r"`(src/[^`]+)`", (ROOT / "docs" / "where.md").read_text()):
+        assert (ROOT / name).exists(), name
+
+
+def test_every_test_that_a_promise_names_is_there() -> None:
+    named = re.findall(r"`(tests|components|pipelines)(/[^`:]+)::(\w+)`", (ROOT / "docs" / "PROMISES.md").read_text())
+    assert len(named) > 20
+    for top, path, test in named:
+        assert f"def {test}(" in (ROOT / f"{top}{path}").read_text(), test
