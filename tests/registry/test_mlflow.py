@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator
@@ -25,9 +26,19 @@ from tidegate.store.runs import OutcomeRecord, RunRecord, Runs, StepRecord
 pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow and its dependencies about themselves
 
 
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database of MLflow's: its migrations take seconds."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    client(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
+def store(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
     store = LocalStore(tmp_path / "s")
+    (store.root / "mlflow").mkdir()
+    shutil.copy(database, store.root / "mlflow")
     runs = Runs(store)
     runs.create(RunRecord("run-1", "p", "sha256:plan", {"seed": 1, "name": "x"}, commit="c" * 40, user="me"))
     metrics = {
@@ -68,6 +79,17 @@ def check_mirrored(uri: str) -> None:
     assert found.get_model_version_by_alias("m", "champion").version == version.version
 
 
+def check_answers(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    assert mlflow.get_tracking_uri() != uri or uri.startswith("http"), "the caller's own tracking is left alone"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    loaded = mlflow.pyfunc.load_model("models:/m@champion")
+    row = {"x": 19.0, "n": 1, "kind": "a"}
+    answer = loaded.predict({t.name: np.array([row[t.name]]).astype(t.type) for t in loaded.metadata.signature.inputs})
+    assert list(answer["label"]) == ["yes"]
+
+
 def test_a_run_and_its_version_are_mirrored_once_and_the_model_loads(
     store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,14 +101,7 @@ def test_a_run_and_its_version_are_mirrored_once_and_the_model_loads(
     assert again
     assert (again.run_id, again.versions) == (said.run_id, ())
     check_mirrored(said.uri)
-    import mlflow
-
-    before = mlflow.get_tracking_uri()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", said.uri)
-    loaded = mlflow.pyfunc.load_model("models:/m@champion")
-    assert before != said.uri, "the caller's own tracking is left alone"
-    answer = loaded.predict({"x": np.array([19.0], np.float32), "n": np.array([1]), "kind": np.array(["a"])})
-    assert list(answer["label"]) == ["yes"]
+    check_answers(said.uri, monkeypatch)
     assert not list(Path(store.root, "mlflow").rglob("*.pkl"))
     assert list(Path(store.root, "mlflow", "artifacts").rglob("tidegate/signature.json"))
     assert [p.name for p in Path.cwd().iterdir()] == ["x"], "nothing is written where the command was typed"
@@ -101,7 +116,6 @@ def test_sync_repairs_what_is_missing_and_moves_aliases_as_the_ledger_has_them(s
 
 def test_a_run_whose_mirroring_was_cut_short_is_written_whole(store: LocalStore) -> None:
     uri = mirror.tracking_uri(store)
-    (store.root / "mlflow").mkdir()
     half = client(uri)
     half.create_run(
         half.create_experiment("p", (store.root / "mlflow" / "artifacts").as_uri()), 1, {"tidegate.run_id": "run-1"}
@@ -174,3 +188,4 @@ def test_a_real_server_takes_the_mirror(store: LocalStore, server: str, monkeypa
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         check_mirrored(server)
+        check_answers(server, monkeypatch)

@@ -3,14 +3,17 @@
 The ledger stays the source of truth: what is missing in MLflow is written again by ``sync``, and nothing is read back.
 By default the mirror is SQLite in the store's folder; ``MLFLOW_TRACKING_URI`` names any server. Models go in as ONNX with
 their whole folder beside them; pickles are neither written nor loaded. An MLflow run is found again by its tag
-``tidegate.run_id`` and a version by ``tidegate.version``, so writing twice changes nothing.
+``tidegate.run_id`` and a version by ``tidegate.version``, so writing twice changes nothing, and a run whose writing was
+cut short (it lacks the tag ``tidegate.mirrored``) is written whole. MLflow's global state is left as it was found.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tidegate.errors import ServerError
+from tidegate.errors import ServerError, Trouble
 from tidegate.registry.model import ModelState, Registry, Version
 from tidegate.registry.signature import DATATYPES, read_signature
 from tidegate.store.base import Store
@@ -33,6 +36,7 @@ _QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is the caller's
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
@@ -104,36 +108,48 @@ def _states(store: Store) -> Iterator[ModelState]:
 
 @contextmanager
 def _client(store: Store, uri: str) -> Iterator[Any]:
-    """A client of the tracking server, with short timeouts, every failure of which is a ``ServerError``."""
-    before = {k: os.environ.get(k) for k in _QUIET}
-    os.environ.update({k: v for k, v in _QUIET.items() if not before[k]})
-    import logging
+    """A client of the tracking server, with short timeouts.
 
-    import mlflow
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    levels = {name: logging.getLogger(name).level for name in ("mlflow", "alembic")}
-    for name in levels:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    Whatever goes wrong in MLflow or below it is a ``ServerError``: a mirror that fails must not fail the run.
+    """
     try:
-        if isinstance(store, LocalStore) and uri.startswith("sqlite:"):
-            (store.root / "mlflow").mkdir(exist_ok=True)
-        mlflow.set_tracking_uri(uri)
-        yield mlflow.MlflowClient(uri, uri)
-    except (MlflowException, SQLAlchemyError, OSError) as e:
-        raise ServerError(
-            f"MLflow at {uri} cannot be used: {str(e).splitlines()[0][:200]}",
-            allowed="The run and the registry are safe in the store; only the mirror is behind.",
-            hint="When MLflow answers again: tidegate model sync",
-            code="mlflow-unreachable",
-        ) from e
+        with _quiet():
+            import mlflow
+
+            if isinstance(store, LocalStore) and uri == tracking_uri(store):
+                (store.root / "mlflow").mkdir(exist_ok=True)
+            yield mlflow.MlflowClient(uri, uri)
+    except Trouble:
+        raise
+    except Exception as e:
+        raise _behind(uri, e) from e
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No telemetry, no long waits, no chatter: for as long as MLflow is at work."""
+    ours = {k: v for k, v in _QUIET.items() if k not in os.environ}
+    loggers = {logging.getLogger(name): logging.getLogger(name).level for name in ("mlflow", "alembic")}
+    os.environ.update(ours)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
+        for logger, level in loggers.items():
+            logger.setLevel(level)
+        for key in ours:
+            os.environ.pop(key, None)
+
+
+def _behind(uri: str, error: Exception) -> ServerError:
+    found = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return ServerError(
+        f"MLflow at {uri} cannot be used: {found}",
+        allowed="The run and the registry are safe in the store; only the mirror is behind.",
+        hint="When MLflow answers again: tidegate model sync",
+        code="mlflow-unreachable",
+    )
 
 
 def _experiment(client: Any, store: Store, name: str) -> str:
@@ -145,21 +161,36 @@ def _experiment(client: Any, store: Store, name: str) -> str:
 
 
 def _run(client: Any, store: Store, record: RunRecord, outcome: OutcomeRecord | None, steps: list[StepRecord]) -> str:
+    """Write one run; return MLflow's id of it."""
+    experiment = _experiment(client, store, record.pipeline)
+    found = client.search_runs([experiment], f"tags.`tidegate.run_id` = '{record.id}'")
+    started, state = _milliseconds(record.created), outcome.state if outcome else ""
+    run = found[0] if found else client.create_run(experiment, started, {"tidegate.run_id": record.id}, record.id)
+    run_id, whole = str(run.info.run_id), f"{state} {outcome.finished}" if outcome else ""
+    if not whole or run.data.tags.get("tidegate.mirrored") != whole:
+        _log_run(client, run_id, record, _metrics(outcome, steps), _tags(record, steps))
+        ended = _milliseconds(outcome.finished) if outcome else None
+        client.set_terminated(run_id, {"SUCCEEDED": "FINISHED", "FAILED": "FAILED"}.get(state, "KILLED"), ended)
+        client.set_tag(run_id, "tidegate.mirrored", whole)
+    return run_id
+
+
+def _log_run(client: Any, run_id: str, record: RunRecord, metrics: dict[str, float], tags: dict[str, str]) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
-    experiment = _experiment(client, store, record.pipeline)
-    if found := client.search_runs([experiment], f"tags.`tidegate.run_id` = '{record.id}'"):
-        return str(found[0].info.run_id)
     started = _milliseconds(record.created)
-    run = client.create_run(experiment, started, {"tidegate.run_id": record.id}, record.id)
-    run_id = str(run.info.run_id)
-    metrics = [Metric(k, v, started, 0) for k, v in _metrics(outcome, steps).items()]
-    params = [Param(k, json.dumps(v)[:6000]) for k, v in record.parameters.items()]
-    tags = [RunTag(k, v) for k, v in _tags(record, steps).items() if v]
-    client.log_batch(run_id, metrics, params, tags)
-    state = {"SUCCEEDED": "FINISHED", "FAILED": "FAILED"}.get(outcome.state if outcome else "", "KILLED")
-    client.set_terminated(run_id, state)
-    return run_id
+    params = [Param(_key(k), json.dumps(v)[:6000]) for k, v in record.parameters.items()]
+    client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items() if v])
+    for i in range(0, len(params), 100):  # MLflow takes a hundred at a time
+        client.log_batch(run_id, params=params[i : i + 100])
+    numbers = [Metric(_key(k), v, started, 0) for k, v in metrics.items()]
+    for i in range(0, len(numbers), 1000):
+        client.log_batch(run_id, metrics=numbers[i : i + 1000])
+
+
+def _key(name: str) -> str:
+    """A name as MLflow allows it."""
+    return re.sub(r"[^\w.\- /]", "_", name)[:250]
 
 
 def _milliseconds(iso: str) -> int:
@@ -207,12 +238,10 @@ def _version(client: Any, store: Store, state: ModelState, version: Version, mlf
     if _mirrored(client, state.name, version):
         _aliases(client, state)
         return False
-    with tempfile.TemporaryDirectory(prefix="tidegate-mlflow-") as folder:
-        path = Path(folder, "tidegate")
-        Blobs(store).fetch(version.digest, path, kind=version.kind)
-        logged = _log(client, mlflow_run, path, state.name)
+    logged = _log_model(client, store, version, mlflow_run)
     tags = _version_tags(version)
-    made = client.create_model_version(state.name, logged.model_uri, mlflow_run, tags=tags, model_id=logged.model_id)
+    source = logged.artifact_location  # "models:/ID" would be looked up in MLflow's global tracking server
+    made = client.create_model_version(state.name, source, mlflow_run, tags=tags, model_id=logged.model_id)
     client.update_model_version(state.name, made.version, f"tidegate version {version.version}: {version.digest}")
     _aliases(client, state)
     return True
@@ -239,22 +268,32 @@ def _aliases(client: Any, state: ModelState) -> None:
             client.set_registered_model_alias(state.name, alias, found.version)
 
 
-def _log(client: Any, mlflow_run: str, path: Path, name: str) -> Any:
-    """Log the model's folder, and its graph as an MLflow model; return MLflow's information on that."""
-    client.log_artifacts(mlflow_run, str(path), "tidegate")
+def _log_model(client: Any, store: Store, version: Version, mlflow_run: str) -> Any:
+    """Log the graph as an MLflow model with our whole folder beside it; return MLflow's record of it."""
+    experiment = client.get_run(mlflow_run).info.experiment_id
+    with tempfile.TemporaryDirectory(prefix="tidegate-mlflow-") as folder:
+        ours, theirs = Path(folder, "tidegate"), Path(folder, "model")
+        Blobs(store).fetch(version.digest, ours, kind=version.kind)
+        _save(ours, theirs)
+        ours.rename(theirs / "tidegate")
+        logged = client.create_logged_model(experiment, version.model, mlflow_run)
+        client.log_model_artifacts(logged.model_id, str(theirs))
+    return client.finalize_logged_model(logged.model_id, "READY")
+
+
+def _save(ours: Path, theirs: Path) -> None:
+    """Write an MLflow model of our ONNX graph; of a model in another format there is none, its files still go in."""
+    if not (ours / "model.onnx").exists():
+        theirs.mkdir()
+        return
     import mlflow
     import onnx
 
-    with mlflow.start_run(run_id=mlflow_run):
-        logged = mlflow.onnx.log_model(
-            onnx.load(path / "model.onnx"),
-            name=name,
-            pip_requirements=_requirements(path),
-            signature=_signature(path),
-            onnx_execution_providers=["CPUExecutionProvider"],
-        )
-    client.set_terminated(mlflow_run)
-    return logged
+    graph, signature = onnx.load(ours / "model.onnx"), _signature(ours)
+    cpu = ["CPUExecutionProvider"]
+    mlflow.onnx.save_model(
+        graph, theirs, pip_requirements=_requirements(ours), signature=signature, onnx_execution_providers=cpu
+    )
 
 
 def _requirements(path: Path) -> list[str]:
