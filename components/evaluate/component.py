@@ -18,7 +18,24 @@ def evaluate(
     ignore: list = [],  # noqa: B006 - kfp reads the default
     champion: Input[Model] = None,
 ) -> float:
-    """Measure on held-out rows, or with ``folds`` by cross-validation of the procedure; return the accuracy."""
+    """Measure a model, or the procedure that made it; return the accuracy.
+
+    Without ``folds`` this very model is scored, by the code that serves it: accuracy, macro-F1, log-loss; for two classes
+    PR-AUC, ROC-AUC, recall at 1 % false positives, Brier score, calibration error; and where there is a model.skops how far
+    the graph is from it. With ``folds`` the evidence is on the procedure: clones are fitted on all folds but one.
+
+    Args:
+        model: a model folder; any with a graph, text models too.
+        data: rows it has not seen; with ``folds``, the rows it was fitted on.
+        evaluation: the evidence that ``register`` judges.
+        metrics: the same numbers, for kfp's page.
+        confusion: counts by true and predicted class.
+        label: the column with the true classes.
+        folds: 0, or 2 and more.
+        seed: of the folds.
+        ignore: columns to leave out.
+        champion: a model to compare with on the same rows; an empty folder is none.
+    """
     from pathlib import Path
 
     from components import dataset

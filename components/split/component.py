@@ -7,7 +7,15 @@ import tidegate
 
 @tidegate.component(image="train")
 def split(data: Input[Dataset], train: Output[Dataset], test: Output[Dataset], by: str, fraction: float = 0.7) -> int:
-    """Split at a value of the column ``by`` (none on both sides), ``fraction`` of the rows first; return the rows held out."""
+    """Cut a table along a column; return the rows held out.
+
+    Args:
+        data: any dataset.
+        train: the rows below the cut.
+        test: the rows at the cut and above: no value of ``by`` is on both sides.
+        by: a column, such as a date.
+        fraction: the part of the rows, in (0, 1), that the cut stands behind.
+    """
     from components import dataset
     from components.split.order import cut
 

@@ -15,7 +15,19 @@ def train_sklearn(
     ignore: list = [],  # noqa: B006
     seed: int = 0,
 ) -> int:
-    """Fit ``estimator`` on every column but ``label`` and those in ``ignore``; return the number of rows."""
+    """Fit a classifier on raw columns and export it to ONNX, preparation included; return the rows.
+
+    The same data and parameters give the same bytes on any number of cores.
+
+    Args:
+        data: numbers, flags and text; only floats may have gaps.
+        model: model.onnx (an input a raw column), model.skops, signature.json, requirements.txt.
+        label: the column to predict, integers or text.
+        estimator: ``logistic_regression`` (scaled), ``random_forest`` or ``hist_gradient_boosting``.
+        hyper_parameters: of that estimator.
+        ignore: columns that are no features.
+        seed: of the estimator.
+    """
     from pathlib import Path
 
     from components import dataset

@@ -7,7 +7,13 @@ import tidegate
 
 @tidegate.component(image="train")
 def validate(data: Input[Dataset], schema: str, report: Output[HTML]) -> int:
-    """Check every row against ``components/validate/schemas/<schema>.py``; return the rows, or fail naming what is wrong."""
+    """Check every row against a schema; return the rows, or fail naming columns, checks and first values.
+
+    Args:
+        data: any dataset.
+        schema: a pandera schema by name: ``components/validate/schemas/<schema>.py`` and a line in ``checks.py``.
+        report: a page that says what holds or fails.
+    """
     from pathlib import Path
 
     from components import dataset
