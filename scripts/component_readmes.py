@@ -28,17 +28,18 @@ def readme(name: str) -> str:
     module = importlib.import_module(f"components.{name}.component")
     component = getattr(module, name)
     spec = component.component_spec
-    inputs = [_row(n, d.type, _default(d)) for n, d in (spec.inputs or {}).items()]
-    outputs = [_row(n, d.type, "") for n, d in (spec.outputs or {}).items()]
+    inputs = [_row(n, d, f" {_default(d)} |") for n, d in (spec.inputs or {}).items()]
+    outputs = [_row(n, d, "") for n, d in (spec.outputs or {}).items()]
+    text = (inspect.getdoc(component.python_func) or "").partition("\nArgs:\n")[0].strip().replace("``", "`")
     call = ", ".join(f"{n}=…" for n, d in (spec.inputs or {}).items() if not d.optional)
     image = spec.implementation.container.image.rpartition("/")[2]
     return f"""# {name}
 
-{inspect.getdoc(component.python_func)}
+{text}
 
-{_table("input", inputs)}
+{_table(["input", "type", "default", "meaning"], inputs)}
 
-{_table("output", outputs)}
+{_table(["output", "type", "meaning"], outputs)}
 
 ```python
 from components.{name}.component import {name}
@@ -50,17 +51,18 @@ Image family: `{image}`. This page is written by `scripts/component_readmes.py` 
 """
 
 
-def _row(name: str, type_: str, default: str) -> str:
-    kind = type_.partition("@")[0].removeprefix("system.")
-    return f"| `{name}` | {kind} | {default} |"
+def _row(name: str, declared: Any, default: str) -> str:
+    kind = declared.type.partition("@")[0].removeprefix("system.")
+    meaning = " ".join((declared.description or "").replace("``", "`").replace("|", "\\|").split())
+    return f"| `{name}` | {kind} |{default} {meaning} |"
 
 
 def _default(declared: Any) -> str:
     return f"`{declared.default!r}`" if declared.optional else "required"
 
 
-def _table(title: str, rows: list[str]) -> str:
-    return "\n".join([f"| {title} | type | {'default' if title == 'input' else ''} |", "|---|---|---|", *rows])
+def _table(titles: list[str], rows: list[str]) -> str:
+    return "\n".join([f"| {' | '.join(titles)} |", "|---" * len(titles) + "|", *rows])
 
 
 if __name__ == "__main__":
