@@ -48,7 +48,7 @@ def reviews(version: str, rows: int, seed: int, noise: float = NOISE) -> list[Re
 
 def _review(rng: random.Random, contrast: float, noise: float) -> Review:
     while True:
-        first = [_clause(rng) for _ in range(rng.choice((1, 1, 2)))]
+        first = [_clause(rng) for _ in range(rng.choice((1, 1, 1, 1, 2)))]
         text, score = _joined(rng, first)
         if rng.random() < contrast:
             last, decides = _clause(rng)
