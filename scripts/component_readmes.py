@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import docstring_parser
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -28,9 +30,11 @@ def readme(name: str) -> str:
     module = importlib.import_module(f"components.{name}.component")
     component = getattr(module, name)
     spec = component.component_spec
-    inputs = [_row(n, d, f" {_default(d)} |") for n, d in (spec.inputs or {}).items()]
-    outputs = [_row(n, d, "") for n, d in (spec.outputs or {}).items()]
-    text = (inspect.getdoc(component.python_func) or "").partition("\nArgs:\n")[0].strip().replace("``", "`")
+    said = inspect.getdoc(component.python_func) or ""
+    means = {p.arg_name: p.description or "" for p in docstring_parser.parse(said).params}
+    inputs = [_row(n, d, f" {_default(d)} |", means) for n, d in (spec.inputs or {}).items()]
+    outputs = [_row(n, d, "", means) for n, d in (spec.outputs or {}).items()]
+    text = said.partition("\nArgs:\n")[0].strip().replace("``", "`")
     call = ", ".join(f"{n}=…" for n, d in (spec.inputs or {}).items() if not d.optional)
     image = spec.implementation.container.image.rpartition("/")[2]
     return f"""# {name}
@@ -51,9 +55,9 @@ Image family: `{image}`. This page is written by `scripts/component_readmes.py` 
 """
 
 
-def _row(name: str, declared: Any, default: str) -> str:
+def _row(name: str, declared: Any, default: str, means: dict[str, str]) -> str:
     kind = declared.type.partition("@")[0].removeprefix("system.")
-    meaning = " ".join((declared.description or "").replace("``", "`").replace("|", "\\|").split())
+    meaning = " ".join(means.get(name, "").replace("``", "`").replace("|", "\\|").split())
     return f"| `{name}` | {kind} |{default} {meaning} |"
 
 
