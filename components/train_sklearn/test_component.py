@@ -79,16 +79,17 @@ def test_a_missing_number_is_answered_alike_by_gradient_boosting(tmp_path: Path)
 
 
 _TRAIN = """
+import json
 import sys
 from pathlib import Path
 from components.generate_transactions.transactions import generate
 from components.ingest.sources import read
 from components.train_sklearn import export, fit
 from tidegate.store.blobs import digest_path
-fraud = generate(3000).drop("time", "customer", "merchant", "date")
+fraud = generate(2000).drop("time", "customer", "merchant", "date")
 for frame, label in ((read("sklearn:iris").frame, "species"), (fraud, "is_fraud")):
     for name in fit.ESTIMATORS:
-        made = fit.fit(frame, label, name, {"max_iter": 20} if name.startswith("hist") else {}, 3)
+        made = fit.fit(frame, label, name, json.loads(sys.argv[2])[name], 3)
         folder = Path(sys.argv[1]) / label / name
         folder.parent.mkdir(parents=True, exist_ok=True)
         export.write(made, frame.drop(label), folder)
@@ -100,7 +101,7 @@ def test_the_same_data_and_parameters_give_the_same_digest_in_any_process_with_a
     said = set()
     for threads in ("1", "2"):
         env = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONHASHSEED": threads, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-c", _TRAIN, str(tmp_path / threads)]
+        command = [sys.executable, "-c", _TRAIN, str(tmp_path / threads), json.dumps(SMALL)]
         said.add(subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout)
     assert len(said) == 1
     assert said.pop().count("sha256:") == 2 * len(ESTIMATORS)
