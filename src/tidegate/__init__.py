@@ -9,17 +9,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tidegate.api import Options, Run, run
     from tidegate.author.component import component
     from tidegate.errors import TidegateError
     from tidegate.registry.policy import policy
 
-__all__ = ["TidegateError", "component", "policy"]
+__all__ = ["Options", "Run", "TidegateError", "component", "policy", "run"]
 __version__ = "0.1.0"
 
 _HOME = {
+    "Options": "tidegate.api",
+    "Run": "tidegate.api",
     "TidegateError": "tidegate.errors",
     "component": "tidegate.author.component",
     "policy": "tidegate.registry.policy",
+    "run": "tidegate.api",
 }
 
 

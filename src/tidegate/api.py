@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import inspect
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from tidegate.engines.local.command import python_step
 from tidegate.engines.local.engine import LocalEngine
 from tidegate.errors import NotFound, Trouble
 from tidegate.ir.check import check
-from tidegate.ir.load import Definition, load
+from tidegate.ir.load import Definition, load, of_pipeline
 from tidegate.ir.placeholder import Text
 from tidegate.plan.build import build
 from tidegate.plan.events import FAILED, Event, Notice, Outcome
@@ -96,17 +97,18 @@ class Options:
     mirror: bool | None = None
 
 
-def prepare(target: str) -> Prepared:
-    """Load, check and plan ``FILE[:PIPELINE]``.
+def prepare(target: Any) -> Prepared:
+    """Load, check and plan ``FILE[:PIPELINE]``, or what ``@dsl.pipeline`` made.
 
     Raises:
         DefinitionError: it cannot be read, traced or planned.
     """
-    definition = load(target)
+    named = target if isinstance(target, str) else inspect.getsourcefile(target.pipeline_func) or ""
+    definition = load(target) if isinstance(target, str) else of_pipeline(target, named)
     check(definition.spec)
-    file = Path(target.partition(":")[0])
+    file = Path(named.partition(":")[0])
     project = read_project(file.resolve().parent if file.exists() else None)
-    return Prepared(target, definition, build(definition.spec), project)
+    return Prepared(named, definition, build(definition.spec), project)
 
 
 def check_run(prepared: Prepared, parameters: Mapping[str, Any], options: Options) -> Arguments:
@@ -129,7 +131,7 @@ def check_run(prepared: Prepared, parameters: Mapping[str, Any], options: Option
 
 
 def run(
-    target: str | Prepared,
+    target: Any,
     parameters: Mapping[str, Any] | None = None,
     options: Options | None = None,
     report: Callable[[Event], None] = lambda _: None,
@@ -137,7 +139,7 @@ def run(
     """Run a pipeline on this machine.
 
     Args:
-        target: ``FILE[:PIPELINE]``, a module, compiled IR, or what ``prepare`` made of one.
+        target: ``FILE[:PIPELINE]``, a module, compiled IR, a pipeline function, or what ``prepare`` made of one.
         parameters: run parameters as JSON values.
         options: store, parallelism, cache, input artifacts.
         report: called with every event, from several threads.
@@ -147,7 +149,7 @@ def run(
         Trouble: the store cannot be used.
     """
     options = options or Options()
-    prepared = prepare(target) if isinstance(target, str) else target
+    prepared = target if isinstance(target, Prepared) else prepare(target)
     arguments = check_run(prepared, parameters or {}, options)
     if prepared.definition.platforms:
         report(Notice("Kubernetes settings of this pipeline are not applied by the local engine."))

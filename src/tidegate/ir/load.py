@@ -138,13 +138,23 @@ def raised(error: BaseException, target: str) -> DefinitionError:
 
 def trace(module: ModuleType, name: str, target: str) -> Definition:
     """Trace the pipeline ``name`` of a module (the only one, when no name is given) with kfp's compiler."""
-    from google.protobuf import json_format
     from kfp.dsl.base_component import BaseComponent
 
     pipeline = getattr(module, name, None) if name else _only_pipeline(module, target)
     if not isinstance(pipeline, BaseComponent):
         known = ", ".join(sorted(_pipelines(module))) or "none"
         raise NotFound(f"{target} has no pipeline {name!r}", allowed=f"Its pipelines: {known}.")
+    return of_pipeline(pipeline, target)
+
+
+def of_pipeline(pipeline: Any, target: str) -> Definition:
+    """Return the definition of what ``@dsl.pipeline`` (or ``@dsl.component``) made.
+
+    Raises:
+        DefinitionError: kfp refuses it.
+    """
+    from google.protobuf import json_format
+
     try:
         # proto maps come in no order; names in order make every listing and compilation the same each time
         spec = json.loads(json_format.MessageToJson(pipeline.pipeline_spec, sort_keys=True))
@@ -162,7 +172,7 @@ def _pipelines(module: ModuleType) -> dict[str, Any]:
 
 def _only_pipeline(module: ModuleType, target: str) -> Any:
     found = _pipelines(module)
-    own = {n: p for n, p in found.items() if p.pipeline_func.__module__ == module.__name__}
+    own = {n: p for n, p in found.items() if p.pipeline_func.__module__ == module.__name__} or found
     if len(own) == 1:
         return next(iter(own.values()))
     if not found:

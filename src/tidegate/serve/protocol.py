@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
 import numpy as np
 
-import tidegate
 from tidegate.errors import TidegateError
 from tidegate.registry.signature import DATATYPES, Tensor
 from tidegate.serve.load import Loaded
 
+VERSION = version("tidegate")
 MAX_BODY = 8 << 20
 MAX_ROWS = 65_536
 _JSON = msgspec.json.Decoder(dict[str, Any])
@@ -99,7 +100,7 @@ def _route(loaded: Loaded, path: str) -> Route:
         case []:
             return _get({"server": "tidegate", "model": loaded.name, "protocol": "/v2", "rows": "POST /predict"})
         case ["v2"]:
-            return _get({"name": "tidegate", "version": tidegate.__version__, "extensions": []})
+            return _get({"name": "tidegate", "version": VERSION, "extensions": []})
         case ["v2", "health", "live"]:
             return _get({"live": True})
         case ["v2", "health", "ready"]:
