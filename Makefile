@@ -1,9 +1,10 @@
 # make demo: the main job, end to end, with a summary · make test: every promise · make check: style, types, layers
 PYTHON ?= python3.11
+PYTEST_ARGS ?= -n 2 --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lock clean
+.PHONY: demo test check cover lock clean
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python scripts/demo.py
@@ -16,6 +17,9 @@ check: $(VENV)/test.stamp
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+cover: $(VENV)/test.stamp
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) --cov --cov-report=term
 
 lock: $(VENV)/test.stamp
 	@scripts/lock.sh
@@ -32,6 +36,6 @@ $(BIN)/uv:
 
 $(VENV)/%.stamp: requirements/%.txt pyproject.toml | $(BIN)/uv
 	@echo "installing requirements/$*.txt ..."
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements/$*.txt
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/$*.txt
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps -e .
 	@touch $@

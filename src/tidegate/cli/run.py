@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,6 +54,7 @@ def command(
 
     FILE is a Python file or module with a @dsl.pipeline, or a compiled IR (YAML or JSON).
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends CI jobs and pods ends steps as Ctrl-C does
     prepared = api.prepare(target)
     parameters = values.parameters(prepared.plan, typed, file)
     given = {name: Path(path) for name, path in (values.split(a, "-a") for a in artifacts)}

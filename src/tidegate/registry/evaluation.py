@@ -25,6 +25,7 @@ from tidegate.errors import NotFound, UsageError
 
 SCHEMA = "tidegate/evaluation/1"
 MAX_BYTES = 4 << 20
+MAX_COUNT = 10**9
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _SPECIAL = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 _CELLS = ("both_right", "only_candidate", "only_champion", "both_wrong")
@@ -92,7 +93,7 @@ def parse(data: bytes) -> Evaluation:
             _comparison(body["comparison"]) if body.get("comparison") is not None else None,
             "sha256:" + hashlib.sha256(data).hexdigest(),
         )
-    except (KeyError, TypeError, AttributeError, ValueError) as e:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as e:
         raise _invalid(f"{type(e).__name__} at {e}") from e
 
 
@@ -105,13 +106,13 @@ def _comparison(body: Mapping[str, Any]) -> Comparison:
 
 def _digest(value: Any) -> str:
     if not isinstance(value, str) or not _DIGEST.fullmatch(value):
-        raise _invalid(f"{value!r} is no digest")
+        raise _invalid(f"{str(value)[:80]!r} is no digest")
     return value
 
 
 def _count(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise _invalid(f"{value!r} is no count")
+    if type(value) is not int or not 0 <= value <= MAX_COUNT:
+        raise _invalid(f"{str(value)[:40]} is no count")
     return value
 
 

@@ -136,18 +136,25 @@ def _better(better: Better, comparison: Comparison | None, model: str, champion:
 
 
 def mcnemar(won: int, lost: int) -> float:
-    """One-sided exact p-value: the chance of ``won`` or more heads in ``won + lost`` fair throws."""
+    """One-sided exact p-value: the chance of ``won`` or more heads in ``won + lost`` fair throws.
+
+    The binomial tail is summed outwards from its largest term in floating point: right to 1e-9 for thousands of throws,
+    to 1e-5 for a thousand million.
+    """
     n = won + lost
-    term, total = math.comb(n, won), 0
+    if 2 * won <= n:  # the larger half: one minus the other tail, which is that of the mirrored throw
+        return 1 - mcnemar(lost + 1, won - 1) if won else 1.0
+    log_first = math.lgamma(n + 1) - math.lgamma(won + 1) - math.lgamma(lost + 1) - n * math.log(2)
+    term, total = 1.0, 0.0
     for k in range(won, n + 1):
         total += term
-        term = term * (n - k) // (k + 1)
-    return total / 2**n if n < 1000 else math.exp(math.log(total) - n * math.log(2)) if total else 0.0
+        term *= (n - k) / (k + 1)
+        if term < total * 1e-18:
+            break
+    return math.exp(log_first) * total
 
 
 def _plain(value: float) -> float | str:
-    return (
-        value
-        if math.isfinite(value)
-        else {True: "NaN"}.get(math.isnan(value), "Infinity" if value > 0 else "-Infinity")
-    )
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

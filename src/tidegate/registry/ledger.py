@@ -4,8 +4,8 @@
   (empty for record 0) and a random nonce, so that equal bytes mean *our* record.
 * To append is to create record ``head + 1``: of two writers one wins, the other reads again and decides again.
 * The head is found by probing forward, never by listing. The chain ``_root`` records which models exist.
-* A record that is not what the next one says it was is damage, and loud. A tail that was cut off is seen only by
-  whoever kept the head (an anchor); nothing inside the chain can show it.
+* A record that is not what the next one says it was is damage, and loud; so is a missing one with one behind it. A tail
+  that was cut off is seen only by whoever kept the head (an anchor); nothing inside the chain can show it.
 """
 
 from __future__ import annotations
@@ -76,18 +76,37 @@ class Ledger:
         """Yield the records after ``after`` in order, each checked against the one before.
 
         Raises:
-            Damaged: a record cannot be read, or does not follow from the one before it.
+            Damaged: a record cannot be read, does not follow from the one before it, or is missing.
         """
         head = after
-        while (text := self._get(model, head.seq + 1)) is not None:
+        while (text := self._next(model, head.seq + 1)) is not None:
             record = _parse(text, model, head)
             yield record
             head = record.head
+
+    def check_end(self, model: str, head: Head) -> None:
+        """Make sure by listing, which no reader relies on, that nothing stands beyond the end of a chain.
+
+        Raises:
+            Damaged: something does, so the records between were removed.
+        """
+        last = max((e.key for e in self.store.list(f"ledger/{model}")), default="")
+        if last > _key(model, head.seq) and self._get(model, head.seq + 1) is None:
+            raise _missing(model, head.seq + 1, last)
 
     def holds(self, model: str, head: Head) -> bool:
         """Whether record ``head.seq`` is there with that hash."""
         text = self._get(model, head.seq)
         return text is not None and hashlib.sha256(text).hexdigest() == head.hash
+
+    def _next(self, model: str, seq: int) -> bytes | None:
+        """The record ``seq``; None where the chain ends before it."""
+        text = self._get(model, seq)
+        if text is None and self.store.exists(_key(model, seq + 1)):
+            text = self._get(model, seq)  # written between the two looks, or removed
+            if text is None:
+                raise _missing(model, seq, _key(model, seq + 1))
+        return text
 
     def _get(self, model: str, seq: int) -> bytes | None:
         try:
@@ -126,13 +145,17 @@ def _parse(text: bytes, model: str, before: Head) -> Record:
         if body.pop("schema") != SCHEMA:
             raise _damaged(f"{where} has another schema")
         record = Record(**body, hash=hashlib.sha256(text).hexdigest())
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise _damaged(f"{where} cannot be read") from e
     if (record.model, record.seq) != (model, before.seq + 1):
         raise _damaged(f"{where} is the record {record.model}/{record.seq}")
     if record.prev != before.hash:
         raise _damaged(f"{where} does not follow from the record before it: one of them was changed")
     return record
+
+
+def _missing(model: str, seq: int, behind: str) -> Damaged:
+    return _damaged(f"ledger record {model}/{seq} is missing: {behind} is there")
 
 
 def _damaged(found: str) -> Damaged:

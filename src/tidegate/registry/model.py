@@ -12,15 +12,18 @@ Every 256 records a checkpoint (state and head) is derived, so that a cold reade
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from tidegate.errors import Conflict, Damaged, ModelRefused, NotFound
+from tidegate.errors import Conflict, Damaged, ModelRefused, NotFound, Trouble
 from tidegate.registry.ledger import ROOT, Head, Ledger, Record, check_name
+from tidegate.registry.policy import check_alias
 from tidegate.store.base import Store
 from tidegate.store.runs import iso
 
@@ -82,25 +85,26 @@ def fold(state: ModelState, record: Record) -> ModelState:
     Raises:
         Damaged: the record breaks a rule.
     """
-    if record.kind == "version":
-        state = _add_version(state, record)
-    elif record.kind == "alias":
-        version = record.body.get("version", 0)
-        if version not in state.versions:
-            raise _illegal(record, f"names the version {version!r}, which is not there")
-        state = replace(state, aliases={**state.aliases, str(record.body["alias"]): version})
-    else:
+    rules = {"version": _add_version, "alias": _set_alias}
+    if record.kind not in rules:
         raise _illegal(record, f"is of the unknown kind {record.kind!r}")
-    return replace(state, head=record.head)
+    try:
+        return replace(rules[record.kind](state, record), head=record.head)
+    except (TypeError, KeyError, AttributeError) as e:
+        raise _illegal(record, f"is no {record.kind} record") from e
+
+
+def _set_alias(state: ModelState, record: Record) -> ModelState:
+    alias, version = str(record.body["alias"]), record.body["version"]
+    if version not in state.versions:
+        raise _illegal(record, f"names the version {version!r}, which is not there")
+    return replace(state, aliases={**state.aliases, alias: version})
 
 
 def _add_version(state: ModelState, record: Record) -> ModelState:
     body = dict(record.body)
     alias = body.pop("alias", "")
-    try:
-        version = Version(model=record.model, actor=record.actor, run=record.run, created=record.time, **body)
-    except TypeError as e:
-        raise _illegal(record, "is no version record") from e
+    version = Version(model=record.model, actor=record.actor, run=record.run, created=record.time, **body)
     if version.version != len(state.versions) + 1:
         raise _illegal(record, f"is version {version.version} after {len(state.versions)}")
     if version.verdict.get("outcome") != "pass" or version.verdict.get("model") != version.digest:
@@ -154,20 +158,22 @@ class Registry:
         for record in self.ledger.records(name, state.head):
             state = fold(state, record)
         if state.head.seq - start >= CHECKPOINT_EVERY:
-            self.store.put(_checkpoint_key(name), json.dumps(asdict(state)).encode())
+            with suppress(Trouble):  # derived: a reader who may not write reads on
+                self.store.put(_checkpoint_key(name), _checkpoint_text(state))
         return state
 
     def verify(self, name: str) -> ModelState:
         """Derive a model's state from record 0 and hold the checkpoint against it.
 
         Raises:
-            Damaged: the chain is, or the checkpoint says something else.
+            Damaged: the chain is, or a whole checkpoint says something else.
         """
         state, seen = ModelState(check_name(name)), self._checkpoint(name)
         at = {-1: state}
         for record in self.ledger.records(name):
             state = fold(state, record)
             at[record.seq] = state if record.seq == seen.head.seq else at[-1]
+        self.ledger.check_end(name, state.head)
         if seen.head.seq >= 0 and at.get(seen.head.seq) != seen:
             raise Damaged(f"the checkpoint of {name} is not what its chain says", code="ledger-damaged")
         return state
@@ -195,14 +201,16 @@ class Registry:
 
         Raises:
             ModelRefused: the version may not be served.
+            UsageError: no alias can be called that.
         """
+        check_alias(alias)
         _, wanted = self.version(name, ref)
 
         def move(state: ModelState) -> Entry | None:
             may_serve(state, state.versions[wanted.version])
             if state.aliases.get(alias) == wanted.version:
                 return None
-            return Entry("alias", {"alias": check_name(alias), "version": wanted.version})
+            return Entry("alias", {"alias": alias, "version": wanted.version})
 
         return self.transact(name, move, actor=actor)
 
@@ -249,9 +257,12 @@ class Registry:
         raise Conflict(f"{TRIES} times another writer of the ledger was first", hint="Run the same command again.")
 
     def _checkpoint(self, name: str) -> ModelState:
-        """The newest checkpoint that the chain bears out, else the empty state: it is derived, so it may be lost."""
+        """The newest checkpoint that is whole and of this chain, else the empty state: it is derived, so it may be lost."""
         try:
-            body = json.loads(self.store.get(_checkpoint_key(name)))
+            sha256, _, text = self.store.get(_checkpoint_key(name)).partition(b"\n")
+            if hashlib.sha256(text).hexdigest().encode() != sha256:
+                return ModelState(name)
+            body = json.loads(text)
             versions = {int(n): Version(**v) for n, v in body["versions"].items()}
             state = ModelState(name, versions, body["aliases"], Head(**body["head"]))
         except (NotFound, ValueError, KeyError, TypeError, AttributeError):
@@ -271,6 +282,12 @@ def split_reference(text: str) -> tuple[str, str]:
             f"{text!r} is no model reference", allowed="NAME, NAME@ALIAS or NAME:VERSION.", code="model-reference"
         )
     return found["name"], found["alias"] or found["version"] or "champion"
+
+
+def _checkpoint_text(state: ModelState) -> bytes:
+    """A state and the sha256 of it in the line before."""
+    text = json.dumps(asdict(state), sort_keys=True).encode()
+    return hashlib.sha256(text).hexdigest().encode() + b"\n" + text
 
 
 def _checkpoint_key(name: str) -> str:

@@ -24,20 +24,21 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import math
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tidegate.errors import ParameterError, PolicyError
+from tidegate.errors import ParameterError, PolicyError, UsageError
 
 SCHEMA = "tidegate/policy/1"
 MARK = f'"schema":"{SCHEMA}"'
 OPERATORS = {"above": "above", "at_least": "at least", "below": "below", "at_most": "at most"}
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z][a-z0-9_-]{0,62}")  # MLflow keeps latest, v1, v2 ... for itself
 _METRIC = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]{0,99}")
 
 
@@ -112,7 +113,7 @@ class Policy:
 
 
 def _tighten(rule: Rule, bound: float) -> Rule:
-    if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
+    if not _finite(bound):
         raise ParameterError(f"{rule.parameter} is {bound!r}", allowed="A finite number.", code="parameter-type")
     if rule.looser(bound):
         stricter = "lower" if rule.operator in ("above", "at_least") else "higher"
@@ -151,10 +152,10 @@ def read(path: Path) -> Policy:
     try:
         body = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PolicyError(f"there is no policy at {path}", hint="Write one: see docs/policy.md.") from None
-    except (OSError, ValueError) as e:
+        raise PolicyError(f"there is no policy at {path}", hint="See pipelines/iris/policy.toml for one.") from None
+    except (OSError, ValueError, RecursionError) as e:
         raise PolicyError(f"{path} cannot be read: {e}") from e
-    if body.pop("schema", None) != 1:
+    if repr(body.pop("schema", None)) != "1":  # neither true nor 1.0
         raise PolicyError(f"{path} has no `schema = 1`", allowed="schema = 1")
     return _policy(body, str(path))
 
@@ -167,7 +168,7 @@ def parse(text: str) -> Policy:
     """
     try:
         body = json.loads(text)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise PolicyError(f"the policy is no JSON: {e}") from e
     if not isinstance(body, dict) or body.pop("schema", None) != SCHEMA:
         raise PolicyError("the policy has another schema", allowed=SCHEMA)
@@ -184,7 +185,7 @@ def _policy(body: Mapping[str, Any], where: str) -> Policy:
         tuple(_rule(r, f"{where}, require {i + 1}") for i, r in enumerate(rules)),
         _better(body["champion"], f"{where}, champion") if "champion" in body else None,
         _one_of(body, "on_refuse", ("fail", "keep"), where),
-        _name({"alias": "challenger", **body}, "alias", where),
+        _alias(body, where),
     )
     if not made.require and not made.champion:
         raise PolicyError(f"{where} requires nothing", allowed="At least one [[require]] or a [champion].")
@@ -208,6 +209,25 @@ def _name(body: Mapping[str, Any], key: str, where: str) -> str:
     if not isinstance(value, str) or not NAME.fullmatch(value):
         raise PolicyError(f"{where}: {key} is {value!r}", allowed="A name of a-z, 0-9, '.', '_' and '-', 63 at most.")
     return value
+
+
+def _alias(body: Mapping[str, Any], where: str) -> str:
+    try:
+        return check_alias(body.get("alias", "challenger"))
+    except UsageError as e:
+        raise PolicyError(f"{where}: {e.found}", allowed=e.allowed) from None
+
+
+def check_alias(alias: Any) -> str:
+    """Return what a version can be called: never a number, nor what MLflow keeps for itself.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not isinstance(alias, str) or not ALIAS.fullmatch(alias):
+        allowed = "A letter a-z, then a-z, 0-9, '_' and '-', 63 in all; not latest, v1, v2 and so on."
+        raise UsageError(f"{str(alias)[:80]!r} is no alias", allowed=allowed, code="alias-invalid")
+    return alias
 
 
 def _one_of(body: Mapping[str, Any], key: str, allowed: tuple[str, ...], where: str) -> str:
@@ -244,7 +264,11 @@ def _metric(value: Any, where: str) -> str:
     return value
 
 
+def _finite(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and abs(value) <= sys.float_info.max
+
+
 def _number(value: Any, key: str, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not _finite(value):
         raise PolicyError(f"{where}: {key} is {value!r}", allowed="A finite number.")
     return float(value)

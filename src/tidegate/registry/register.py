@@ -169,7 +169,12 @@ def _run(store: Store) -> RunRecord | None:
 
 
 def _actor(run: RunRecord | None) -> str:
-    return run.user if run else os.environ.get("TIDEGATE_USER") or getpass.getuser()
+    if run and run.user:
+        return run.user
+    try:
+        return os.environ.get("TIDEGATE_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return f"uid-{os.getuid()}"
 
 
 def _refused(policy: Policy, verdict: gate.Verdict, model: Content) -> Registration:
@@ -188,7 +193,7 @@ def fetch_champion(name: str, target: Path, store: Store | None = None) -> tuple
     state = Registry(store).state(name)
     version = state.champion()
     if version is None:
-        target.mkdir(parents=True)
+        target.mkdir(parents=True, exist_ok=True)
         return 0, ""
     may_serve(state, version)
     Blobs(store).fetch(version.digest, target, kind=version.kind)

@@ -90,6 +90,11 @@ def perform(site: Site, ready: Ready, executor: Executor) -> Done:
             done = _cached(site, ready, executor)
     except TidegateError as e:
         done = Done(FAILED, error=e.as_json())
+    except OSError as e:
+        hint = "Free space there, or set TMPDIR to another folder."
+        done = Done(
+            FAILED, error={"code": "scratch", "message": f"the scratch folder {site.scratch}: {e}", "hint": hint}
+        )
     return replace(done, seconds=time.monotonic() - started)
 
 
