@@ -50,6 +50,8 @@ def _review(rng: random.Random, contrast: float, noise: float) -> Review:
     while True:
         first = [_clause(rng) for _ in range(rng.choice((1, 1, 1, 1, 2)))]
         text, score = _joined(rng, first)
+        if min(s for _, s in first) < 0 < max(s for _, s in first) and abs(score) < 2:
+            continue  # clauses that disagree do so clearly: the stronger word decides
         if rng.random() < contrast:
             last, decides = _clause(rng)
             # mostly a real contrast: the second clause says the opposite of the first

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
-from components.train_sklearn import export, fit
 from tidegate.registry.policy import Policy, Rule
 from tidegate.registry.register import Candidate
 from tidegate.store.blobs import digest_path
+
+if TYPE_CHECKING:
+    import polars as pl
 
 DIGEST = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64
@@ -54,6 +54,8 @@ def candidate(folder: Path, number: int = 0, accuracy: Any = 0.97, **options: An
 
 def frame(rows: int = 300) -> pl.DataFrame:
     """A table with numbers and a category, nearly separable by the number."""
+    import polars as pl
+
     return pl.DataFrame(
         {
             "x": [float(i % 20) for i in range(rows)],
@@ -66,6 +68,8 @@ def frame(rows: int = 300) -> pl.DataFrame:
 
 def model(folder: Path, estimator: str = "logistic_regression") -> Path:
     """A real model's folder, trained on ``frame()``."""
+    from components.train_sklearn import export, fit  # here, so that registrars that are killed start quickly
+
     data = frame()
     export.write(fit.fit(data, "label", estimator, {}, 0), data.drop("label"), folder)
     return folder

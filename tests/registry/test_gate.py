@@ -84,6 +84,13 @@ def test_the_p_value_of_thousands_of_rows_is_finite() -> None:
     assert gate.mcnemar(0, 5000) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("lead", [0, 1, 2, 3])
+def test_the_p_value_of_a_thousand_million_rows_is_that_of_the_normal_law_and_quick(lead: int) -> None:
+    half, sigma = 500_000_000, round(math.sqrt(250_000_000))
+    won = half + lead * sigma
+    assert gate.mcnemar(won, 2 * half - won) == pytest.approx(1 - NormalDist().cdf(lead), rel=2e-3)
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -91,6 +98,8 @@ def test_the_p_value_of_thousands_of_rows_is_finite() -> None:
         {"metrics": {"a": None}},
         {"metrics": {"a": True}},
         {"metrics": {"a": "0.9"}},
+        {"metrics": {"a": 10**400}},
+        {"data": {"digest": DIGEST, "rows": 10**10}},
         {"data": {"digest": "x", "rows": 1}},
         {"data": {"digest": DIGEST, "rows": -1}},
         {"data": {"digest": DIGEST, "rows": 1.5}},

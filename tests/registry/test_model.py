@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import pytest
 
 from conftest import LONG
 from tests.registry.made import candidate, comparison, evaluation, policy
-from tidegate.errors import Damaged, GateRefused, ModelRefused, NotFound, UsageError
+from tidegate.errors import Damaged, GateRefused, ModelRefused, NotFound, StoreError, UsageError
 from tidegate.registry.ledger import Head, Ledger
 from tidegate.registry.model import CHECKPOINT_EVERY, Entry, Registry, may_serve, split_reference
 from tidegate.registry.policy import Better, Policy
@@ -166,17 +167,35 @@ def test_every_flipped_bit_of_a_record_that_has_a_successor_is_seen(store: Memor
             Registry(store).verify("m")
 
 
-def test_a_deleted_middle_record_cuts_the_chain_and_the_next_writer_cannot_mend_it_unseen(
-    store: MemoryStore, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("gone", [[0], [1], [2], [0, 1], [1, 2]])
+def test_a_deleted_record_with_others_behind_it_is_damage(store: MemoryStore, tmp_path: Path, gone: list[int]) -> None:
     keys = records(store, tmp_path)
-    before = Registry(store).state("m").head
-    store.delete(keys[1])
-    ledger = Ledger(store)
-    assert ledger.holds("m", before), "who kept the head still finds it"
-    register(candidate(tmp_path, 9), store)
-    with pytest.raises(Damaged):
-        Registry(store).state("m")
+    for n in gone:
+        store.delete(keys[n])
+    with pytest.raises(Damaged, match=f"m/{gone[0]} is missing"):
+        Registry(store).verify("m")
+    if len(gone) == 1:
+        with pytest.raises(Damaged, match=f"m/{gone[0]} is missing"):
+            Registry(store).state("m")
+        with pytest.raises(Damaged):
+            register(candidate(tmp_path, 9), store)
+
+
+def test_a_record_written_between_two_looks_is_no_damage(store: MemoryStore, tmp_path: Path) -> None:
+    keys = records(store, tmp_path, 3)
+    late = {k: store.get(k) for k in keys[1:]}
+    for key in late:
+        store.delete(key)
+
+    class Late(Ledger):
+        def _get(self, model: str, seq: int) -> bytes | None:
+            found = super()._get(model, seq)
+            if found is None and late:
+                for key in list(late):
+                    self.store.put_new(key, late.pop(key))
+            return found
+
+    assert [r.seq for r in Late(store).records("m")] == [0, 1, 2]
 
 
 def test_a_truncated_tail_is_seen_by_whoever_kept_the_head(store: MemoryStore, tmp_path: Path) -> None:
@@ -222,13 +241,71 @@ def test_a_checkpoint_shortens_reading_and_a_false_one_is_not_believed(store: Me
     cold.ledger = Counting(store)
     assert cold.state("m") == whole
     assert reads < 20
-    false = json.loads(store.get(key))
-    store.put(key, json.dumps({**false, "aliases": {"champion": 99}}).encode())
+    good = store.get(key)
+    false = json.loads(good.partition(b"\n")[2])
+    store.put(key, checkpoint({**false, "aliases": {"champion": 99}}))
     with pytest.raises(Damaged, match="checkpoint"):
         Registry(store).verify("m")
-    for bad in (b"", b"{}", json.dumps({**false, "head": {"seq": 3, "hash": "0" * 64}}).encode()):
+    flipped = good.replace(b'"champion": 1', b'"champion": 3')
+    for bad in (b"", b"{}", flipped, checkpoint({**false, "head": {"seq": 3, "hash": "0" * 64}}), checkpoint([])):
         store.put(key, bad)
         assert Registry(store).state("m") == whole
+
+
+def checkpoint(state: Any) -> bytes:
+    text = json.dumps(state).encode()
+    return hashlib.sha256(text).hexdigest().encode() + b"\n" + text
+
+
+def test_a_reader_who_may_not_write_reads_on(tmp_path: Path) -> None:
+    class ReadOnly(MemoryStore):
+        closed = False
+
+        def put(self, key: str, data: bytes) -> None:
+            if self.closed:
+                raise StoreError("read only")
+            super().put(key, data)
+
+    store = ReadOnly()
+    register(candidate(tmp_path), store)
+    registry = Registry(store)
+    store.closed = True
+    for i in range(CHECKPOINT_EVERY + 1):
+        body = {"alias": f"a{i % 7}", "version": 1}
+        registry.transact("m", lambda _, b=body: Entry("alias", b), actor="x")  # type: ignore[misc]
+    assert registry.state("m") == registry.verify("m")
+    assert not store.exists("checkpoints/m.json")
+
+
+BAD_RECORDS: list[tuple[str, Any]] = [
+    ("alias", {}),
+    ("alias", {"alias": "x"}),
+    ("alias", {"alias": "x", "version": 7}),
+    ("alias", {"alias": "x", "version": [1]}),
+    ("alias", []),
+    ("version", {}),
+    ("version", {"version": 2}),
+    ("surprise", {}),
+]
+
+
+@pytest.mark.parametrize(("kind", "body"), BAD_RECORDS)
+def test_a_record_that_breaks_a_rule_of_the_fold_is_damage(
+    store: MemoryStore, tmp_path: Path, kind: str, body: Any
+) -> None:
+    records(store, tmp_path, 1)
+    registry = Registry(store)
+    registry.ledger.append("m", registry.state("m").head, kind, body, actor="x", run="", time="")
+    with pytest.raises(Damaged, match="m/1"):
+        registry.state("m")
+
+
+@pytest.mark.parametrize("alias", ["", "7", "latest", "v1", "a.b", "A", "../x"])
+def test_an_alias_is_never_a_number_nor_one_of_mlflows_own(store: MemoryStore, tmp_path: Path, alias: str) -> None:
+    register(candidate(tmp_path), store)
+    with pytest.raises(UsageError) as e:
+        Registry(store).promote("m", 1, alias, actor="me")
+    assert e.value.code == "alias-invalid"
 
 
 def test_of_two_writers_on_one_head_one_wins(store: MemoryStore) -> None:
@@ -238,7 +315,7 @@ def test_of_two_writers_on_one_head_one_wins(store: MemoryStore) -> None:
     assert ledger.append("m", Head(), "alias", {}, actor="b", run="", time="") is None
 
 
-def test_concurrent_registrars_get_consecutive_versions_and_lose_none(tmp_path: Path) -> None:
+def test_concurrent_threads_get_consecutive_versions_and_lose_none(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "s")
     candidates = [candidate(tmp_path, n) for n in range(8)]
     start = threading.Barrier(8)
@@ -261,23 +338,47 @@ from tidegate.store.local import LocalStore
 folder = pathlib.Path(sys.argv[1])
 store = LocalStore(folder / "s")
 print("ready", flush=True)
-for n in range(int(sys.argv[2]), 10**6):
+sys.stdin.readline()
+for n in range(int(sys.argv[2]), int(sys.argv[3])):
     print(n, register(candidate(folder, n), store).version, flush=True)
 """
 
 
+def registrar(folder: Path, first: int, last: int = 10**6) -> subprocess.Popen[str]:
+    """A process that registers models ``first`` to ``last`` once it is told to, and says each version."""
+    command = [sys.executable, "-c", REGISTRAR, str(folder), str(first), str(last)]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+
+
+def test_concurrent_processes_get_consecutive_versions_and_lose_none(tmp_path: Path) -> None:
+    processes = [registrar(tmp_path, n * 100, n * 100 + 6) for n in range(4)]
+    for process in processes:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [line.split() for process in processes for line in process.communicate()[0].splitlines()]
+    assert sorted(int(version) for _, version in said) == list(range(1, 25))
+    state = Registry(LocalStore(tmp_path / "s")).verify("m")
+    for number, version in said:
+        folder = tmp_path / f"candidate-{number}-0.97" / "model"
+        assert state.versions[int(version)].digest == digest_path(folder).digest
+
+
 def test_a_killed_registrar_leaves_versions_whole_or_absent(tmp_path: Path) -> None:
     acknowledged: dict[int, int] = {}
-    for i in range(200 if LONG else 6):
-        command = [sys.executable, "-c", REGISTRAR, str(tmp_path), str(i * 1000)]
-        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-        registrar = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
-        assert registrar.stdout
-        lines = [registrar.stdout.readline() for _ in range(2 + i % 7)]
-        registrar.send_signal(signal.SIGKILL)
-        lines += registrar.stdout.read().splitlines()
-        registrar.wait()
-        registrar.stdout.close()
+    for i in range(200 if LONG else 20):
+        victim = registrar(tmp_path, i * 1000)
+        assert victim.stdin
+        assert victim.stdout
+        victim.stdin.write("go\n")
+        victim.stdin.flush()
+        lines = [victim.stdout.readline() for _ in range(1 + i % 7)]
+        victim.send_signal(signal.SIGKILL)
+        lines += victim.communicate()[0].splitlines()
         pairs = [line.split() for line in lines if line[:1].isdigit()]
         acknowledged |= {int(p[0]): int(p[1]) for p in pairs if len(p) == 2}
     store = LocalStore(tmp_path / "s")
@@ -285,6 +386,7 @@ def test_a_killed_registrar_leaves_versions_whole_or_absent(tmp_path: Path) -> N
     for number, version in acknowledged.items():
         assert state.versions[version].digest == digest_path(tmp_path / f"candidate-{number}-0.97" / "model").digest
     for found in state.versions.values():
-        Blobs(store).check(found.digest, found.kind)
-        Blobs(store).check(found.evidence)
+        assert Blobs(store).check(found.digest, found.kind)
+        assert Blobs(store).check(found.evidence)
+    assert state.aliases == {"champion": len(state.versions)}
     assert len(acknowledged) >= 6

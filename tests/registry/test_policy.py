@@ -55,6 +55,11 @@ def test_a_policy_travels_as_json_and_comes_back_the_same(tmp_path: Path) -> Non
         ("0.95", '"0.95"', "finite number"),
         ("0.95", "nan", "finite number"),
         ("0.95", "true", "finite number"),
+        ("0.95", "1" + "0" * 400, "finite number"),
+        ("schema = 1", "schema = true", "schema"),
+        ('"champion"', '"v1"', "no alias"),
+        ('"champion"', '"7"', "no alias"),
+        ('"champion"', "7", "no alias"),
         ("confidence = 0.9", "confidence = 1.0", "less than 1"),
         ("at_most = 0.1", "at_most = 0.1\nbelow = 0.2", "2 bounds"),
         ("above = 0.95", "", "0 bounds"),
@@ -97,7 +102,7 @@ def test_a_bound_can_be_tightened_and_never_loosened() -> None:
         below.tightened(0.9)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, "0.99", True])
+@pytest.mark.parametrize("value", [math.nan, math.inf, 10**400, "0.99", True])
 def test_a_bound_that_is_no_number_is_refused(value: object) -> None:
     with pytest.raises(ParameterError):
         policy.check_parameters(made(), {"min_accuracy": value})

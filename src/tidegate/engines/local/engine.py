@@ -17,7 +17,7 @@ from typing import Any
 from tidegate.engines.base import Arguments, check_arguments
 from tidegate.engines.local.command import python_step
 from tidegate.engines.local.graph import Graph, Ready, Values
-from tidegate.engines.local.process import Launcher, sweep
+from tidegate.engines.local.process import Launcher
 from tidegate.engines.local.worker import Done, Site, perform
 from tidegate.plan.events import CANCELED, FAILED, SUCCEEDED, Outcome, Report, StepFinished, StepStarted
 from tidegate.plan.model import Container, Plan
@@ -64,7 +64,7 @@ class LocalEngine:
         scratch = Path(tempfile.mkdtemp(prefix="tidegate-"))
         context = self._context(plan, scratch)
         graph = Graph(plan, arguments, context)
-        launcher = Launcher(self.run_id)
+        launcher = Launcher()
         blobs = Blobs(self.store)
         site = Site(
             self.run_id, blobs, Cache(self.store), Runs(self.store), launcher, self.root, scratch, report,
@@ -74,7 +74,6 @@ class LocalEngine:
             return _Loop(plan, graph, site).run()
         finally:
             launcher.close()
-            sweep(self.run_id)
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _context(self, plan: Plan, scratch: Path) -> dict[str, str]:

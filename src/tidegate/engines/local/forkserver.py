@@ -1,7 +1,8 @@
 """The fork server: one process, started by exec, that holds kfp's executor and forks a child per step.
 
 Messages are JSON lines over a socket: ``{"id", "args", "folder", "env", "log", "imports", "fresh", "threads"}``
-in, ``{"id", "pid"}`` and ``{"id", "exit"}`` out. When the other side hangs up, every child is killed. It imports only
+in, ``{"id", "pid"}`` and ``{"id", "exit"}`` out. When the other side hangs up, every process below the server
+is killed: on Linux it adopts orphans, so a daemon that left its group and session is among them. It imports only
 modules of the allow-list (``process.FORK_SAFE``), never a user's, and opens no store: a child forked after such
 libraries were *used* can hang.
 """
@@ -9,6 +10,7 @@ libraries were *used* can hang.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import importlib.util
 import json
@@ -17,19 +19,28 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
+from pathlib import Path
 from typing import Any
 
 from tidegate.author import step
-from tidegate.engines.local.process import end_group
+from tidegate.engines.local.process import GRACE, end_group
 
 
 def main() -> None:
     """Serve the socket whose file descriptor is the first argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _adopt_orphans()
     _import("kfp.dsl.executor")
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         _serve(sock)
+
+
+def _adopt_orphans() -> None:
+    if sys.platform == "linux":
+        pr_set_child_subreaper = 36  # <linux/prctl.h>
+        ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
 
 
 def _serve(sock: socket.socket) -> None:
@@ -132,8 +143,32 @@ def _reap(sock: socket.socket, children: dict[int, int]) -> None:
 
 
 def _end_all(children: dict[int, int]) -> None:
+    """Kill every process below this one, and see it gone: what is killed may have children that are adopted then."""
     for pid in children:
         end_group(pid, signal.SIGKILL)
+    end = time.monotonic() + GRACE
+    while (left := _below(os.getpid())) and time.monotonic() < end:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.002)
+
+
+def _below(pid: int) -> list[int]:
+    """The processes below one, from /proc; none where there is no /proc."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found, todo = [], [pid]
+    while todo:
+        children = [c for c, p in parents.items() if p == todo[-1]]
+        todo = [*todo[:-1], *children]
+        found += children
+    return found
 
 
 def _say(sock: socket.socket, message: dict[str, Any]) -> None:

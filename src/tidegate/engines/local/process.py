@@ -2,8 +2,8 @@
 
 The scheduler itself is never forked. The fork server (``forkserver``) is started by exec; it holds kfp's executor and
 those third-party modules of an allow-list that steps need, and forks a child per step. A step whose code imports
-anything else becomes a fresh interpreter in its child. Whatever a step
-leaves behind in its process group is killed when it ends.
+anything else becomes a fresh interpreter in its child. What a step leaves
+behind in its process group is killed when it ends; what left the group (a daemon) when the run ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,8 +58,7 @@ class Process(Protocol):
 class Launcher:
     """Starts step processes through a fork server, which is itself started when the first step needs it."""
 
-    def __init__(self, run_id: str) -> None:
-        self._run_id = run_id
+    def __init__(self) -> None:
         self._server: ForkServer | None = None
         self._lock = threading.Lock()
 
@@ -68,7 +66,7 @@ class Launcher:
         """Start one step."""
         with self._lock:
             if self._server is None or not self._server.alive:
-                self._server = ForkServer(self._run_id)
+                self._server = ForkServer()
             server = self._server
         return server.start(job)
 
@@ -81,10 +79,9 @@ class Launcher:
 class ForkServer:
     """The client's side of ``forkserver``: sends jobs, hears of their ends."""
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self) -> None:
         ours, theirs = socket.socketpair()
-        quiet = {"_KFP_RUNTIME": "true", "POLARS_ALLOW_FORKING_THREAD": "1", "OPENBLAS_NUM_THREADS": "1"}
-        env = {**os.environ, **quiet, "TIDEGATE_RUN_ID": run_id}
+        env = {**os.environ, "_KFP_RUNTIME": "true", "POLARS_ALLOW_FORKING_THREAD": "1", "OPENBLAS_NUM_THREADS": "1"}
         with theirs:
             self._popen = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tidegate.engines.local.forkserver", str(theirs.fileno())],
@@ -140,7 +137,7 @@ class ForkServer:
             step.end(-signal.SIGKILL)
 
     def close(self) -> None:
-        """Hang up: the server kills what still runs, then ends."""
+        """Hang up: the server kills whatever still runs below it, and ends."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
         try:
@@ -181,25 +178,3 @@ def end_group(pid: int, how: signal.Signals) -> None:
     """Send a signal to a step's process group; a group that is gone is fine."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, how)
-
-
-def sweep(run_id: str) -> None:
-    """Kill every process that carries a run's id in its environment, and see it gone. Linux only.
-
-    Catches what left its process group (a daemon that called ``setsid``).
-    """
-    end = time.monotonic() + GRACE
-    while (left := _marked(f"TIDEGATE_RUN_ID={run_id}".encode())) and time.monotonic() < end:
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.002)
-
-
-def _marked(mark: bytes) -> list[int]:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*") if sys.platform == "linux" else ():
-        with contextlib.suppress(OSError):
-            if mark in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-    return [pid for pid in found if pid != os.getpid()]
