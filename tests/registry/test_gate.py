@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
-from math import comb
+from math import comb, sqrt
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import pytest
@@ -86,7 +87,7 @@ def test_the_p_value_of_thousands_of_rows_is_finite() -> None:
 
 @pytest.mark.parametrize("lead", [0, 1, 2, 3])
 def test_the_p_value_of_a_thousand_million_rows_is_that_of_the_normal_law_and_quick(lead: int) -> None:
-    half, sigma = 500_000_000, round(math.sqrt(250_000_000))
+    half, sigma = 500_000_000, round(sqrt(250_000_000))
     won = half + lead * sigma
     assert gate.mcnemar(won, 2 * half - won) == pytest.approx(1 - NormalDist().cdf(lead), rel=2e-3)
 
