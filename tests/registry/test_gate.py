@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.registry.made import DIGEST, OTHER, comparison, evaluation, policy
-from tidegate.errors import UsageError
+from tidegate.errors import NotFound, UsageError
 from tidegate.registry import gate
 from tidegate.registry.evaluation import Evaluation, parse
 from tidegate.registry.policy import Better, Policy, Rule
@@ -129,3 +129,7 @@ def test_files_are_judged_as_the_registry_judges(tmp_path: Path) -> None:
     (tmp_path / "evaluation.json").write_text(json.dumps(evaluation()))
     assert gate.check(tmp_path / "policy.toml", tmp_path / "evaluation.json").passed
     assert Rule("x", "at_most", 1).holds(1.0)
+    with pytest.raises(NotFound):
+        gate.check(tmp_path / "policy.toml", tmp_path / "none.json")
+    with pytest.raises(UsageError):
+        gate.check(tmp_path / "policy.toml", tmp_path)

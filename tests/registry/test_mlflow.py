@@ -21,6 +21,7 @@ from tidegate.registry.model import Registry
 from tidegate.registry.register import Candidate, register
 from tidegate.store.blobs import digest_path
 from tidegate.store.local import LocalStore
+from tidegate.store.memory import MemoryStore
 from tidegate.store.runs import OutcomeRecord, RunRecord, Runs, StepRecord
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow and its dependencies about themselves
@@ -140,6 +141,14 @@ def test_names_that_mlflow_does_not_allow_and_many_parameters_go_in(store: Local
     assert said
     run = client(said.uri).get_run(said.run_id)
     assert (len(run.data.params), run.data.metrics, run.info.status) == (150, {"recall_1_": 0.5}, "FAILED")
+
+
+def test_a_store_without_a_folder_has_no_mirror_unless_a_server_is_named() -> None:
+    store = MemoryStore()
+    assert mirror.mirror(store, "run-1") is None
+    with pytest.raises(ServerError) as e:
+        mirror.sync(store)
+    assert e.value.code == "mlflow-unset"
 
 
 def test_an_unreachable_server_is_trouble_that_says_what_to_type(

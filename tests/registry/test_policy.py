@@ -108,5 +108,11 @@ def test_a_bound_that_is_no_number_is_refused(value: object) -> None:
         policy.check_parameters(made(), {"min_accuracy": value})
 
 
+def test_a_policy_without_a_parameter_cannot_be_tightened() -> None:
+    with pytest.raises(ParameterError) as e:
+        policy.Policy("m", (policy.Rule("accuracy", "above", 0.9),)).tightened(0.95)
+    assert e.value.code == "policy-parameter"
+
+
 def test_parameters_of_other_names_are_none_of_the_policys_business() -> None:
     policy.check_parameters(made(), {"seed": 1, "min_accuracy": None})
