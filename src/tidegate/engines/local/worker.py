@@ -29,6 +29,7 @@ from tidegate.store.cache import Cache, Miss
 from tidegate.store.runs import Runs
 
 POLL = 0.05
+LONGEST_LINE = 65536
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -183,12 +184,15 @@ def _wait(site: Site, path: str, job: Job) -> int:
             _pass_on(site, path, log)
             if site.cancel.is_set():
                 process.kill()
-        _pass_on(site, path, log)
+        _pass_on(site, path, log, ended=True)
     return code
 
 
-def _pass_on(site: Site, path: str, log: Any) -> None:
-    while line := log.readline(65536):
+def _pass_on(site: Site, path: str, log: Any, *, ended: bool = False) -> None:
+    while line := log.readline(LONGEST_LINE):
+        if not line.endswith(b"\n") and len(line) < LONGEST_LINE and not ended:
+            log.seek(-len(line), os.SEEK_CUR)  # the rest of the line is still to come
+            return
         site.report(StepLog(path, line.decode(errors="replace").rstrip("\n")))
 
 
