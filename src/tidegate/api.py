@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import inspect
 import os
 import tempfile
@@ -24,7 +23,7 @@ from tidegate.plan.events import FAILED, Event, Notice, Outcome
 from tidegate.plan.key import environment_digest
 from tidegate.plan.model import Constant, Container, Dag, Plan, Task
 from tidegate.plan.value import Artifact
-from tidegate.project import Project, read_project
+from tidegate.project import Project, read_project, user_name
 from tidegate.registry import mlflow, policy
 from tidegate.revision import revision
 from tidegate.store.base import Store
@@ -229,7 +228,7 @@ def _record(prepared: Prepared, arguments: Arguments) -> RunRecord:
         commit=code.commit,
         dirty=code.dirty,
         environment=environment_digest(),
-        user=os.environ.get("TIDEGATE_USER") or getpass.getuser(),
+        user=user_name(),
         target=prepared.target,
     )
 

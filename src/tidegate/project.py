@@ -5,6 +5,7 @@ A setting is read from ``TIDEGATE_<NAME>``, else ``[tool.tidegate] <name>``, els
 
 from __future__ import annotations
 
+import getpass
 import os
 import tomllib
 from dataclasses import dataclass, field
@@ -30,6 +31,14 @@ class Project:
         """The store's address: a URI, or a folder (relative ones stand beside pyproject.toml)."""
         uri = str(self.setting("store") or ".tidegate")
         return uri if ":" in uri else str((self.root / uri).resolve())
+
+
+def user_name() -> str:
+    """Who acts: ``TIDEGATE_USER``, else the system's name of the user, else the user's number."""
+    try:
+        return os.environ.get("TIDEGATE_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return f"uid-{os.getuid()}"
 
 
 def find_root(start: Path) -> Path:

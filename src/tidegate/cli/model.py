@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 from dataclasses import asdict
 from typing import Any
 
 import click
 
 from tidegate.cli.values import as_json
-from tidegate.project import read_project
+from tidegate.project import read_project, user_name
 from tidegate.registry import mlflow
 from tidegate.registry.model import ModelState, Registry, Version, split_reference
 from tidegate.store.base import Store
@@ -85,8 +83,7 @@ def _shown(state: ModelState, version: Version) -> dict[str, Any]:
 def promote(model: str, alias: str, store: str | None) -> None:
     """Let an alias name a version: `tidegate model promote iris:2`."""
     name, ref = split_reference(model)
-    actor = os.environ.get("TIDEGATE_USER") or getpass.getuser()
-    state, moved = Registry(_store(store)).promote(name, ref, alias, actor=actor)
+    state, moved = Registry(_store(store)).promote(name, ref, alias, actor=user_name())
     verb = "is now" if moved else "already was"
     click.echo(f"{name}@{alias} {verb} version {state.aliases[alias]} (ledger record {state.head.seq})")
 

@@ -7,7 +7,6 @@ write, so a champion that moved meanwhile is the one that was judged against.
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.errors import GateRefused, NotFound
+from tidegate.project import user_name
 from tidegate.registry import evaluation as evaluations
 from tidegate.registry import gate
 from tidegate.registry.evaluation import Evaluation
@@ -169,12 +169,7 @@ def _run(store: Store) -> RunRecord | None:
 
 
 def _actor(run: RunRecord | None) -> str:
-    if run and run.user:
-        return run.user
-    try:
-        return os.environ.get("TIDEGATE_USER") or getpass.getuser()
-    except (KeyError, OSError):  # a container whose user has no name
-        return f"uid-{os.getuid()}"
+    return run.user if run and run.user else user_name()
 
 
 def _refused(policy: Policy, verdict: gate.Verdict, model: Content) -> Registration:
