@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.servers import create_bucket, free_port, moto
+
 ROOT = Path(__file__).parents[2]
 PIPELINE = """
 from kfp import dsl
@@ -291,3 +293,29 @@ def test_doctor_says_what_is_well_and_what_is_not(project: Path) -> None:
     said = tidegate(project, "doctor")
     assert said.code == 3
     assert "BAD ledger" in said.out
+
+
+def test_a_team_shares_cache_runs_and_registry_through_one_bucket(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    import shutil
+
+    with moto(free_port()) as endpoint:
+        create_bucket(endpoint, "team-bucket")
+        env = {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": "x",
+            "AWS_SECRET_ACCESS_KEY": "x",
+            "AWS_REGION": "us-east-1",
+        }
+        env["TIDEGATE_STORE"] = "s3://team-bucket/shared"
+        mine = tidegate(project, "run", "pipeline.py", "--json", env=env).json
+        assert mine["state"] == "SUCCEEDED"
+        theirs = tmp_path_factory.mktemp("colleague") / "checkout"
+        shutil.copytree(project, theirs)
+        again = tidegate(theirs, "run", "pipeline.py", "--json", env=env).json
+        assert all(s["cached"] for s in again["steps"] if s["state"] == "SUCCEEDED")
+        assert mine["run_id"] in tidegate(theirs, "runs", "ls", env=env).out
+        assert tidegate(theirs, "runs", "logs", mine["run_id"], "make", env=env).out == "making 2\n"
+        assert tidegate(theirs, "doctor", env=env).code == 0
+    assert not (project / ".tidegate").exists()

@@ -7,6 +7,7 @@ are JSON as Python writes it: NaN and the infinities stand as NaN, Infinity, -In
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tidegate.errors import Damaged, NotFound
 from tidegate.store.base import Store
@@ -82,6 +83,9 @@ class OutcomeRecord:
     finished: str = field(default_factory=lambda: iso(time.time()))
 
 
+Record = TypeVar("Record", RunRecord, StepRecord, OutcomeRecord)
+
+
 class Runs:
     """The run records of a store."""
 
@@ -96,7 +100,7 @@ class Runs:
     def read(self, run_id: str) -> RunRecord:
         """Return a run's record; raise ``NotFound``."""
         try:
-            return RunRecord(**self._json(f"{_folder(run_id)}/run.json"))
+            return self._read(f"{_folder(run_id)}/run.json", RunRecord)
         except NotFound:
             raise NotFound(f"there is no run {run_id!r}", hint="tidegate runs ls", code="run-not-found") from None
 
@@ -107,7 +111,7 @@ class Runs:
     def steps(self, run_id: str) -> list[StepRecord]:
         """Return the records of a run's steps in the order in which they ended."""
         entries = self.store.list(f"{_folder(run_id)}/steps")
-        return sorted((StepRecord(**self._json(e.key)) for e in entries), key=lambda s: s.ended)
+        return sorted((self._read(e.key, StepRecord) for e in entries), key=lambda s: s.ended)
 
     def finish(self, run_id: str, record: OutcomeRecord) -> None:
         """Write how a run ended."""
@@ -116,15 +120,16 @@ class Runs:
     def outcome(self, run_id: str) -> OutcomeRecord | None:
         """Return how a run ended, None while it has not."""
         try:
-            return OutcomeRecord(**self._json(f"{_folder(run_id)}/outcome.json"))
+            return self._read(f"{_folder(run_id)}/outcome.json", OutcomeRecord)
         except NotFound:
             return None
 
     def list(self, limit: int) -> Iterator[RunRecord]:
-        """Yield the newest runs first."""
+        """Yield the newest runs first; a run whose record is missing or damaged hides no other."""
         folders = [e.key for e in self.store.list("runs", recursive=False) if e.key.endswith("/")]
         for key in sorted(folders, reverse=True)[:limit]:
-            yield self.read(key.rstrip("/").rpartition("/")[2])
+            with contextlib.suppress(NotFound, Damaged):
+                yield self.read(key.rstrip("/").rpartition("/")[2])
 
     def last(self) -> str:
         """Return the id of the run that was started last, empty where there is none."""
@@ -143,12 +148,11 @@ class Runs:
         """Return what a step wrote; raise ``NotFound``."""
         return self.store.get(f"{_folder(run_id)}/logs/{_name(step)}.txt")
 
-    def _json(self, key: str) -> dict[str, Any]:
+    def _read(self, key: str, kind: type[Record]) -> Record:
         try:
-            body: dict[str, Any] = json.loads(self.store.get(key))
-        except ValueError as e:
+            return kind(**json.loads(self.store.get(key)))
+        except (ValueError, TypeError) as e:
             raise Damaged(f"the record {key} cannot be read: {e}") from e
-        return body
 
 
 def _folder(run_id: str) -> str:
