@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,11 +68,16 @@ class Run:
         """A local copy of an output artifact's bytes, made when it is asked for; None where it has none."""
         if not artifact.digest:
             return None
-        path = Path(tempfile.gettempdir(), "tidegate-outputs", self.id, artifact.digest[7:19], artifact.name)
+        path = _cache_folder() / "outputs" / self.id / artifact.digest[7:19] / artifact.name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             Blobs(self.store).fetch(artifact.digest, path, kind=artifact.kind)
         return path
+
+
+def _cache_folder() -> Path:
+    """The user's own cache folder (XDG Base Directory Specification)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidegate"
 
 
 @dataclass(frozen=True)
