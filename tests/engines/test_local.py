@@ -384,3 +384,30 @@ def wait_until(condition: Any, seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         tick.wait(0.02)
+
+
+NAMED = (
+    HEAD
+    + """
+@tidegate.component
+def echo(text: str) -> str:
+    return text
+
+@dsl.pipeline(name="named")
+def named(text: str) -> str:
+    return echo(text=text).set_caching_options(True, cache_key="mine").output
+
+@dsl.pipeline(name="never")
+def never(text: str) -> str:
+    return echo(text=text).set_caching_options(False).output
+"""
+)
+
+
+def test_a_task_with_a_named_key_is_cached_by_it_alone_and_one_without_caching_never(project: Project) -> None:
+    file = project.write("named_pipeline.py", NAMED)
+    assert project.run(file.with_name("named_pipeline.py:named"), text="a").parameters == {"Output": "a"}
+    assert project.run(file.with_name("named_pipeline.py:named"), text="b").parameters == {"Output": "a"}
+    for _ in range(2):
+        project.run(file.with_name("named_pipeline.py:never"), text="a")
+        assert project.cached() == {"echo": False}

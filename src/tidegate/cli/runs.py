@@ -10,6 +10,7 @@ import click
 
 from tidegate.cli.values import as_json
 from tidegate.errors import NotFound
+from tidegate.plan.events import RUNNING
 from tidegate.project import read_project
 from tidegate.store.open import open_store
 from tidegate.store.runs import Runs
@@ -41,7 +42,7 @@ def ls(store: str | None, limit: int, json_: bool) -> None:
     runs = _runs(store)
     for record in runs.list(limit):
         outcome = runs.outcome(record.id)
-        state = outcome.state if outcome else "RUNNING"
+        state = outcome.state if outcome else RUNNING
         if json_:
             click.echo(json.dumps({"run_id": record.id, "pipeline": record.pipeline, "state": state}))
         else:
@@ -64,7 +65,7 @@ def show(run: str, store: str | None, json_: bool) -> None:
             "steps": [asdict(s) for s in steps],
         }
         return click.echo(json.dumps(as_json(body)))
-    click.echo(f"run {record.id}  pipeline {record.pipeline}  {outcome.state if outcome else 'RUNNING'}")
+    click.echo(f"run {record.id}  pipeline {record.pipeline}  {outcome.state if outcome else RUNNING}")
     click.echo(f"  commit {record.commit or '-'}{' + changes' if record.dirty else ''}  engine {record.engine}")
     click.echo(f"  parameters {json.dumps(as_json(record.parameters))}")
     for s in steps:

@@ -41,6 +41,11 @@ class KeyParts:
         return {k: hashlib.sha256(v.encode()).hexdigest()[:16] for k, v in parts.items()}
 
 
+def named_key(component: str, name: str) -> str:
+    """The key of a task whose author named it (``set_caching_options(cache_key=…)``): nothing else counts, as on KFP."""
+    return hashlib.sha256(json.dumps({"version": VERSION, "component": component, "name": name}).encode()).hexdigest()
+
+
 def key_parts(
     interface: Interface,
     command: Sequence[Any],

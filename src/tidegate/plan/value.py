@@ -10,7 +10,7 @@ from typing import Any
 from tidegate.errors import ParameterError
 
 INTEGER, DOUBLE, STRING, BOOLEAN = "NUMBER_INTEGER", "NUMBER_DOUBLE", "STRING", "BOOLEAN"
-LIST, STRUCT, FINAL_STATUS, TASK_CONFIG = "LIST", "STRUCT", "TASK_FINAL_STATUS", "TASK_CONFIG"
+LIST, STRUCT = "LIST", "STRUCT"
 WORDS = {
     INTEGER: "an integer",
     DOUBLE: "a number",

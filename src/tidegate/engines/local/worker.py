@@ -21,7 +21,7 @@ from tidegate.engines.local.process import Job, Launcher
 from tidegate.errors import StepFailed, TidegateError
 from tidegate.ir.placeholder import Placeholder, Template, as_text, render, substitute
 from tidegate.plan.events import CANCELED, FAILED, SUCCEEDED, Notice, Report, StepLog
-from tidegate.plan.key import key_parts
+from tidegate.plan.key import key_parts, named_key
 from tidegate.plan.model import Container, Executor, Importer
 from tidegate.plan.value import Artifact, artifact_from_json
 from tidegate.store.blobs import Blobs
@@ -104,17 +104,17 @@ def _cached(site: Site, ready: Ready, container: Container) -> Done:
     env = {n: _words(t, site, ready)[0] for n, t in container.env.items()}
     command = (*container.command, *container.args)
     parts = key_parts(task.component.interface, command, env, ready.inputs.parameters, ready.inputs.artifacts)
-    caching = site.use_cache and task.cache
-    if caching:
-        found = site.cache.lookup(parts.key, site.blobs)
+    key = named_key(task.component.name, task.cache_key) if task.cache_key else parts.key
+    if site.use_cache and task.cache:
+        found = site.cache.lookup(key, site.blobs)
         if not isinstance(found, Miss):
-            return Done(SUCCEEDED, _from_cache(found.outputs), True, key=parts.key, parts=parts.digests())
+            return Done(SUCCEEDED, _from_cache(found.outputs), True, key=key, parts=parts.digests())
         if found.damaged:
             site.report(Notice(f"{ready.path}: a cache entry was damaged and is set aside: {found.reason}"))
     done = _attempts(site, ready, python_step(container), env)
     if done.state == SUCCEEDED and task.cache:
-        site.cache.put(parts.key, _to_cache(done.outputs), run=site.run_id, step=ready.path)
-    return replace(done, key=parts.key, parts=parts.digests())
+        site.cache.put(key, _to_cache(done.outputs), run=site.run_id, step=ready.path)
+    return replace(done, key=key, parts=parts.digests())
 
 
 def _attempts(site: Site, ready: Ready, step: PythonStep, env: Mapping[str, str]) -> Done:
