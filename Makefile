@@ -29,6 +29,7 @@ clean:
 
 # One environment: the demo's packages first, the test packages (same versions, torch among them) on top.
 $(BIN)/uv:
+	@command -v $(PYTHON) > /dev/null || { echo "Python 3.11 is needed; where is it? make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "making $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@grep -A999 '^uv==' requirements/test.txt | awk '/^[a-z]/ && n++ {exit} {print}' > $(VENV)/uv.txt

@@ -51,8 +51,8 @@ class Store(Protocol):
     def put_file_new(self, key: str, path: Path) -> bool:
         """As ``put_new`` with the content of a file, streamed."""
 
-    def get_file(self, key: str, path: Path) -> None:
-        """Stream ``key`` into a new file at ``path``; raise ``NotFound``."""
+    def chunks(self, key: str) -> Iterator[bytes]:
+        """Yield the bytes of ``key`` in pieces, so that a large one passes through little memory; raise ``NotFound``."""
 
     def exists(self, key: str) -> bool:
         """Say whether ``key`` is there."""

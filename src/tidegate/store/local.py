@@ -54,11 +54,11 @@ class LocalStore:
         with self._open(key) as fd, os.fdopen(os.dup(fd), "rb") as f:
             return f.read()
 
-    def get_file(self, key: str, path: Path) -> None:
+    def chunks(self, key: str) -> Iterator[bytes]:
         """See ``Store``."""
-        with self._open(key) as fd, os.fdopen(os.dup(fd), "rb") as f, path.open("xb") as out:
+        with self._open(key) as fd, os.fdopen(os.dup(fd), "rb") as f:
             while chunk := f.read(CHUNK):
-                out.write(chunk)
+                yield chunk
 
     def put(self, key: str, data: bytes) -> None:
         """See ``Store``."""

@@ -72,11 +72,11 @@ class ObjectStore:
         """See ``Store``."""
         return self._try(f"read {key}", lambda: bytes(obstore.get(self._store, check_key(key)).bytes()))
 
-    def get_file(self, key: str, path: Path) -> None:
+    def chunks(self, key: str) -> Iterator[bytes]:
         """See ``Store``."""
-        with path.open("xb") as out:
-            for chunk in self._try(f"read {key}", lambda: obstore.get(self._store, check_key(key)).stream(CHUNK)):
-                out.write(chunk)
+        found = self._try(f"read {key}", lambda: obstore.get(self._store, check_key(key)).stream(CHUNK))
+        while (chunk := self._try(f"read {key}", lambda: next(found, None))) is not None:
+            yield bytes(chunk)
 
     def put(self, key: str, data: bytes) -> None:
         """See ``Store``."""
