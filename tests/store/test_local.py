@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.disks import small_disk
 from tidegate.errors import Damaged, StoreError
 from tidegate.store.disk import RealDisk
 from tidegate.store.local import LocalStore
@@ -70,13 +71,8 @@ def test_a_disk_that_fails_is_said_and_leaves_no_temporary_file(tmp_path: Path, 
     assert LocalStore(tmp_path).get("old") == b"old"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 def test_a_full_file_system_is_said_and_what_was_there_stays(tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", small], check=False).returncode:
-        pytest.skip("no tmpfs can be mounted here")
-    try:
+    with small_disk(tmp_path / "small", "128k") as small:
         store = LocalStore(small)
         store.put_new("old", b"old")
         with pytest.raises(StoreError, match="No space left"):
@@ -84,8 +80,6 @@ def test_a_full_file_system_is_said_and_what_was_there_stays(tmp_path: Path) -> 
         assert store.get("old") == b"old"
         assert not store.exists("big")
         assert store.put_new("small", b"fits")
-    finally:
-        subprocess.run(["umount", small], check=True)
 
 
 @pytest.mark.parametrize("read", [lambda s: s.get("a/k"), lambda s: s.get("linked/k")])
