@@ -42,7 +42,7 @@ def process(*command: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server until it listens, then the block, then stop it."""
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        wait_until(lambda: listening(port) or server.poll() is not None)
+        wait_until(lambda: listening(port) or server.poll() is not None, 200)
         assert server.poll() is None, f"{command} ended with {server.returncode}"
         yield server
     finally:
