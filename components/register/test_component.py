@@ -57,7 +57,7 @@ def test_a_model_that_passes_is_registered_with_its_lineage(store: LocalStore, t
         "registered": True,
         "version": 1,
         "digest": digest,
-        "reason": "accuracy 0.97 is above 0.95",
+        "reason": "accuracy 0.97 is above 0.95; m@champion is version 1 now",
     }
     assert (version.digest, version.run, version.actor) == (digest, "run-1", "ada")
     lineage = version.lineage

@@ -110,7 +110,7 @@ def test_what_is_not_registered_is_said_with_what_is(store: Store, tmp_path: Pat
     with pytest.raises(NotFound, match="no version"):
         registry.version("m", ref)
     register(candidate(tmp_path, alias="challenger"), store)
-    with pytest.raises(NotFound, match=f"m has no '{ref}'"):
+    with pytest.raises(NotFound, match="m has no"):
         registry.version("m", ref)
     with pytest.raises(UsageError):
         registry.state("../../etc")

@@ -75,6 +75,10 @@ def locate(func: Callable[..., Any]) -> tuple[Path, str]:
             code="component-nested",
         )
     root = find_root(file.parent)
+    if not (root / "pyproject.toml").is_file():
+        # no project file: the folder that the module's dotted name starts from, as it was imported
+        depth = func.__module__.count(".") if func.__module__ != "__main__" else 0
+        root = file.parents[depth]
     if not file.is_relative_to(root):
         raise DefinitionError(
             f"component {func.__name__!r} in {file} is outside the project {root}",

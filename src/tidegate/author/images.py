@@ -26,6 +26,7 @@ from typing import Any
 from tidegate.errors import CodeMismatch, ConfigError, DefinitionError
 
 UNRESOLVED = "tidegate.invalid"
+REBUILD = "Build and push the image, then write its digest into images.lock."
 _FAMILY = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _PINNED = re.compile(r".+@sha256:[0-9a-f]{64}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -67,7 +68,11 @@ def read_lock(root: Path) -> ImagesLock:
         parsed = tomllib.loads(path.read_text())
         families = {name: _family(name, body) for name, body in parsed.get("family", {}).items()}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, TypeError) as e:
-        raise ConfigError(f"{path} cannot be read: {e}", hint="tidegate images build --push", code="images-lock") from e
+        raise ConfigError(
+            f"{path} cannot be read: {e}",
+            hint=REBUILD,
+            code="images-lock",
+        ) from e
     if parsed.get("version") != 1:
         raise ConfigError(f"{path} has version {parsed.get('version')!r}", allowed="version = 1", code="images-lock")
     return ImagesLock(families)
@@ -79,7 +84,7 @@ def _family(name: str, body: Mapping[str, Any]) -> Family:
         raise ConfigError(
             f"images.lock: family {name!r} has the image {image!r}",
             allowed="An image by digest, NAME@sha256:…: a tag can change under a running pipeline.",
-            hint="tidegate images build --push",
+            hint=REBUILD,
             code="image-mutable",
         )
     if bad := [d for d in (environment, *code.values()) if d and not _DIGEST.fullmatch(d)]:
@@ -102,7 +107,7 @@ def check_pinned(image: str) -> None:
     raise DefinitionError(
         found,
         allowed="A cluster runs images by digest, NAME@sha256:….",
-        hint="tidegate images build --push",
+        hint=REBUILD,
         code="image-mutable",
     )
 
@@ -125,5 +130,5 @@ def check_code(lock: ImagesLock, image: str, function: str, digest: str) -> None
                 f"component {function} has the code {digest[:19]}… here, "
                 f"the image of family {name!r} holds {(family.code.get(function) or 'none')[:19]}",
                 allowed="The code in the image and the code in the working tree are the same.",
-                hint="tidegate images build --push",
+                hint=REBUILD,
             )

@@ -79,12 +79,13 @@ def check_code(function: str, expected: str, root: Path) -> None:
     Raises:
         CodeMismatch: the import closure's digest differs.
     """
-    found = closure(function.partition(":")[0], root).digest
-    if found != expected:
+    code = closure(function.partition(":")[0], root)
+    if code.digest != expected:
+        found = f"has the code {code.digest[:19]}…" if code.files else f"is not below {root}"
         raise CodeMismatch(
-            f"{function} has the code {found[:19]}…, the pipeline was compiled from {expected[:19]}…",
+            f"{function} {found}, the pipeline was compiled from {expected[:19]}…",
             allowed="A step runs exactly the code it was compiled from.",
-            hint="Build the image again (tidegate images build --push), or compile the pipeline again.",
+            hint="Compile the pipeline again, and where it runs in an image build that again.",
         )
 
 

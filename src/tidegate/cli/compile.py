@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from tidegate import api
+from tidegate.errors import UsageError
 from tidegate.ir.write import to_yaml
 
 
@@ -23,7 +24,10 @@ def command(target: str, form: str, output: Path | None, pinned: bool) -> int:
         api.check_images(prepared)
     text = to_yaml(prepared.definition)
     if output:
-        output.write_text(text, encoding="utf-8")
+        try:
+            output.write_text(text, encoding="utf-8")
+        except OSError as e:
+            raise UsageError(f"cannot write {output}: {e.strerror}", allowed="A file in a folder that exists.") from e
         click.echo(f"{form} of {prepared.plan.name} in {output}, {prepared.plan.digest[:19]}…", err=True)
     else:
         sys.stdout.write(text)

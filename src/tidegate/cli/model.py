@@ -66,6 +66,7 @@ def _shown(state: ModelState, version: Version) -> dict[str, Any]:
         "model": f"{version.model} version {version.version} ({', '.join(state.names_of(version.version)) or 'no alias'})",
         "digest": version.digest,
         "verdict": f"{version.verdict.get('outcome')}: {'; '.join(findings)}",
+        "measured": ", ".join(f"{k} {v:.6g}" for k, v in lineage.get("metrics", {}).items()),
         "commit": f"{lineage.get('commit', '-')}{changes}",
         "data": lineage.get("data_digest", "-"),
         "pin": lineage.get("pin", ""),

@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ def _steps(plan: Plan) -> list[str]:
     def below(body: Dag | str, path: str) -> list[str]:
         if isinstance(body, str):
             return [path]
-        return [s for name, t in body.tasks.items() for s in below(t.component.body, f"{path}/{name}".lstrip("/"))]
+        tasks = TopologicalSorter({name: task.after for name, task in body.tasks.items()}).static_order()
+        return [s for n in tasks for s in below(body.tasks[n].component.body, f"{path}/{n}".lstrip("/"))]
 
     return below(plan.root.body, "")
 

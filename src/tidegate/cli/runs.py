@@ -71,6 +71,8 @@ def show(run: str, store: str | None, json_: bool) -> None:
     for s in steps:
         how = "cached" if s.cached else s.note if s.note else f"{s.seconds:.2f} s"
         click.echo(f"  {s.state:<9}  {s.path}  {how}")
+    for name, value in (outcome.outputs.get("parameters", {}) if outcome else {}).items():
+        click.echo(f"  {name} = {json.dumps(as_json(value))}")
     if outcome and outcome.error:
         click.echo(f"  error[{outcome.error['code']}]: {outcome.error['message']}")
     return None
@@ -89,7 +91,13 @@ def logs(run: str, step: str | None, store: str | None) -> None:
     if step and step not in known:
         raise NotFound(f"run {run_id} has no step {step!r}", allowed=f"Its steps: {', '.join(known) or 'none yet'}.")
     for path, record in known.items():
-        if record.log and path == (step or path):
+        if path != (step or path):
+            continue
+        if not record.log:
+            click.echo(
+                f"== {path}: {'from the cache' if record.cached else record.state}, no log in this run", err=True
+            )
+        else:
             click.echo(f"== {path}", err=True)
             sys.stdout.buffer.write(runs.read_log(run_id, path))
             sys.stdout.flush()

@@ -8,6 +8,7 @@ import sys
 import click
 
 from tidegate.project import read_project
+from tidegate.serve.load import Loaded
 from tidegate.serve.server import serve
 
 
@@ -19,9 +20,15 @@ from tidegate.serve.server import serve
 def command(model: str, host: str, port: int, store: str | None) -> None:
     """Serve a registered model (Open Inference Protocol v2) until SIGTERM or Ctrl-C.
 
-    The default version is the alias champion. Only a version that may be served is loaded, by digest.
+    The default version is the alias champion. Only a version that may be served is loaded, by digest, when the
+    server starts: after a promotion, start it again. GET / shows what a request looks like.
     """
     where = store or read_project().store_uri
-    serve(model, host=host, port=port, store=where, on_ready=lambda url: click.echo(f"serving {model} at {url}"))
+    serve(model, host=host, port=port, store=where, on_ready=_tell)
     sys.stdout.flush()
     os._exit(0)  # granian's threads panic when they outlive the interpreter
+
+
+def _tell(loaded: Loaded, url: str) -> None:
+    version = loaded.version
+    click.echo(f"serving {version.model} version {version.version} ({version.digest[:19]}…) at {url}")

@@ -28,7 +28,7 @@ def split(typed: str, flag: str) -> tuple[str, str]:
     name, equals, value = typed.partition("=")
     if not equals or not name:
         raise ParameterError(f"{flag} {typed!r} has no value", allowed=f"{flag} NAME=VALUE.", code="parameter-syntax")
-    return name, value
+    return name.strip(), value
 
 
 def _parsed(plan: Plan, typed: str) -> tuple[str, Any]:

@@ -192,8 +192,9 @@ class Registry:
             )
         number = int(ref) if str(ref).isdecimal() else state.aliases.get(str(ref), 0)
         if number not in state.versions:
-            there = f"versions 1 to {len(state.versions)}, aliases {', '.join(sorted(state.aliases)) or 'none'}"
-            raise NotFound(f"{name} has no {ref!r}", allowed=f"It has {there}.", hint=f"tidegate model show {name}")
+            what = f"version {ref}" if str(ref).isdecimal() else f"alias {ref!r}"
+            there = f"{len(state.versions)} version(s), aliases {', '.join(sorted(state.aliases)) or 'none'}"
+            raise NotFound(f"{name} has no {what}", allowed=f"It has {there}.", hint=f"tidegate model show {name}")
         return state, state.versions[number]
 
     def promote(self, name: str, ref: str | int, alias: str, *, actor: str) -> tuple[ModelState, bool]:

@@ -77,7 +77,8 @@ def register(candidate: Candidate, store: Store | None = None) -> Registration:
         return Registration(True, decision.known.version, model.digest, again)
     if not written:
         return _refused(policy, decision.verdict, model)
-    return Registration(True, len(state.versions), model.digest, decision.verdict.reason)
+    reason = f"{decision.verdict.reason}; {candidate.name}@{policy.alias} is version {len(state.versions)} now"
+    return Registration(True, len(state.versions), model.digest, reason)
 
 
 class _Decision:

@@ -98,7 +98,7 @@ def _route(loaded: Loaded, path: str) -> Route:
     parts = [p for p in path.partition("?")[0].split("/") if p]
     match parts:
         case []:
-            return _get({"server": "tidegate", "model": loaded.name, "protocol": "/v2", "rows": "POST /predict"})
+            return _get(_welcome(loaded))
         case ["v2"]:
             return _get({"name": "tidegate", "version": VERSION, "extensions": []})
         case ["v2", "health", "live"]:
@@ -110,6 +110,18 @@ def _route(loaded: Loaded, path: str) -> Route:
         case ["v2", "models", name, *rest]:
             return _model_route(loaded, name, rest)
     raise BadRequest(404, f"there is nothing at /{'/'.join(parts)[:100]}")
+
+
+def _welcome(loaded: Loaded) -> dict[str, Any]:
+    row = {t.name: t.datatype for t in loaded.scorer.signature.inputs}
+    rows = {"POST": "/predict", "body": [row]}
+    return {
+        "server": "tidegate",
+        "model": loaded.name,
+        "version": loaded.version.version,
+        "protocol": "/v2",
+        "rows": rows,
+    }
 
 
 def _get(answer: Any) -> Route:
@@ -212,10 +224,13 @@ def _output(tensor: Tensor, values: np.ndarray[Any, Any]) -> dict[str, Any]:
 
 
 def _predict(loaded: Loaded, body: bytes) -> list[dict[str, Any]]:
-    rows = _ROWS.decode(body)
+    names = [t.name for t in loaded.scorer.signature.inputs]
+    try:
+        rows = _ROWS.decode(body)
+    except msgspec.ValidationError as e:
+        raise BadRequest(400, f"a list of rows is expected, each an object with the keys {names}: {e}") from e
     if not 0 < len(rows) <= MAX_ROWS:
         raise BadRequest(400, f"there are {len(rows)} rows; 1 to {MAX_ROWS} are expected")
-    names = [t.name for t in loaded.scorer.signature.inputs]
     odd = next((r for r in rows if set(r) != set(names)), None)
     if odd is not None:
         raise BadRequest(400, f"a row has the keys {sorted(map(str, odd))[:20]}; {names} are expected")

@@ -22,7 +22,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8080,
     store: str | None = None,
-    on_ready: Callable[[str], None] = print,
+    on_ready: Callable[[Loaded, str], None] = print,
 ) -> None:
     """Serve a registered model until SIGTERM or SIGINT.
 
@@ -31,7 +31,7 @@ def serve(
         host: the address to listen on.
         port: 0 picks a free one.
         store: where the registry is.
-        on_ready: called with the URL once requests are answered.
+        on_ready: called with what is served and the URL once requests are answered.
 
     Raises:
         ServerError: the port is in use, or the address is not ours.
@@ -63,14 +63,14 @@ def free_port(host: str, port: int) -> int:
         return int(sock.getsockname()[1])
 
 
-async def _serve(loaded: Loaded, host: str, port: int, on_ready: Callable[[str], None]) -> None:
+async def _serve(loaded: Loaded, host: str, port: int, on_ready: Callable[[Loaded, str], None]) -> None:
     from granian.server.embed import Server
 
     server = Server(_app(loaded), address=host, port=port, interface="rsgi", log_enabled=False)
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, server.stop)
-    ready = loop.create_task(_tell_when_up(host, port, on_ready))
+    ready = loop.create_task(_tell_when_up(host, port, lambda url: on_ready(loaded, url)))
     try:
         await server.serve()
     finally:

@@ -22,7 +22,7 @@ from tidegate.store.disk import Disk, RealDisk
 
 CHUNK = 1 << 20
 STALE_SECONDS = 86_400
-_TEMPORARY = "tmp"
+_TEMPORARY, _IGNORE = "tmp", ".gitignore"
 
 
 class LocalStore:
@@ -40,6 +40,8 @@ class LocalStore:
         self.root, self._disk = Path(os.path.abspath(root)), disk or RealDisk()  # noqa: PTH100 - resolve follows links
         try:
             (self.root / _TEMPORARY).mkdir(parents=True, exist_ok=True)
+            if not (self.root / _IGNORE).exists():
+                (self.root / _IGNORE).write_text("*\n")  # nothing of a store belongs into git
             self._sweep()
         except OSError as e:
             raise self._trouble("open the store", e) from e
@@ -104,6 +106,8 @@ class LocalStore:
             return
         for entry in found:
             key = f"{prefix.rstrip('/')}/{entry.name}".lstrip("/")
+            if key == _IGNORE:
+                continue
             if entry.is_file(follow_symlinks=False):
                 yield Entry(key, entry.stat(follow_symlinks=False).st_size)
             elif entry.is_dir(follow_symlinks=False) and key != _TEMPORARY:
