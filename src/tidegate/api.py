@@ -43,11 +43,19 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Run:
-    """A run that ended: its id, state, outputs (parameters as values, artifacts as ``Artifact``) and steps."""
+    """A run that ended.
+
+    Attributes:
+        outcome: state, outputs, steps, error.
+        store: where everything about it is.
+        mlflow: the address of the MLflow that it was mirrored into, empty where it was not.
+        notice: why it was not, where it should have been.
+    """
 
     outcome: Outcome
     store: Store
-    notices: tuple[str, ...] = ()
+    mlflow: str = ""
+    notice: str = ""
 
     @property
     def id(self) -> str:
@@ -161,7 +169,7 @@ def run(
     record = _record(prepared, arguments)
     Runs(store).create(record)
     outcome = _run(prepared, arguments, options, store, record.id, report)
-    return Run(outcome, store, _mirror(store, record.id, options, prepared.project.setting("mlflow")))
+    return Run(outcome, store, *_mirror(store, record.id, options, prepared.project.setting("mlflow")))
 
 
 def _run(
@@ -243,12 +251,12 @@ def _finished(outcome: Outcome) -> OutcomeRecord:
     return OutcomeRecord(outcome.state, outputs, dict(outcome.error) if outcome.error else None, outcome.seconds)
 
 
-def _mirror(store: Store, run_id: str, options: Options, setting: Any) -> tuple[str, ...]:
-    """Mirror the run into MLflow; the run itself is safe in the store whatever comes of it."""
-    if options.mirror is False or setting is False or not (options.mirror or mlflow.available()):
-        return ()
+def _mirror(store: Store, run_id: str, options: Options, setting: Any) -> tuple[str, str]:
+    """Mirror the run into MLflow; return where, and what went wrong. The run is safe in the store whatever comes of it."""
+    if options.mirror is False or setting in (False, "false", "0") or not (options.mirror or mlflow.available()):
+        return "", ""
     try:
-        mlflow.mirror(store, run_id)
+        mirrored = mlflow.mirror(store, run_id)
     except Trouble as e:
-        return (str(e),)
-    return ()
+        return "", str(e)
+    return (mirrored.uri if mirrored else ""), ""

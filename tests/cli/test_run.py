@@ -313,3 +313,13 @@ def test_a_team_shares_cache_runs_and_registry_through_one_bucket(
         assert tidegate(theirs, "runs", "logs", mine["run_id"], "make", env=env).out == "making 2\n"
         assert tidegate(theirs, "doctor", env=env).code == 0
     assert not (project / ".tidegate").exists()
+
+
+def test_a_folder_without_a_project_file_is_a_project_too(project: Path) -> None:
+    (project / "pyproject.toml").unlink()
+    said = tidegate(project, "run", "pipeline.py", "--json", "--no-mirror")
+    assert said.json["outputs"] == {"Output": 2}
+    nested = project / "deeper"
+    nested.mkdir()
+    again = tidegate(nested, "run", "../pipeline.py", "--json", "--no-mirror").json
+    assert again["steps"][1]["cached"] is True, "the store stands beside the pipeline, wherever one stands"

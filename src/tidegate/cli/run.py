@@ -64,8 +64,8 @@ def command(
         return _dry_run(prepared, parameters, options, as_json)
     with Progress(sys.stderr if as_json else sys.stdout, logs=verbose or as_json) as progress:
         run = api.run(prepared, parameters, options, progress.report)
-    for notice in run.notices:
-        click.echo(f"note: {notice}", err=True)
+    if run.notice:
+        click.echo(f"note: {run.notice}", err=True)
     if as_json:
         click.echo(json.dumps(_as_json(run), allow_nan=False))
     _show(run, target, typed, err=as_json)
@@ -122,7 +122,7 @@ def _show(run: api.Run, target: str, typed: Sequence[str], *, err: bool) -> None
             click.echo(f"  {name} = {json.dumps(values.as_json(value))}", err=err)
         for name, found in run.outcome.artifacts.items():
             click.echo(f"  {name}: {', '.join(map(_artifact, found))}", err=err)
-    click.echo(text, err=err)
+    click.echo(text + (f"; MLflow has it: {run.mlflow}" if run.mlflow else ""), err=err)
 
 
 def _artifact(artifact: Artifact) -> str:
