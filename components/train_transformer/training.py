@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,7 +60,7 @@ def train(texts: Sequence[str], labels: Sequence[Any], options: Options) -> Trai
         )
     torch.manual_seed(options.seed)
     torch.use_deterministic_algorithms(True)
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.set_num_threads(1)  # sums in another order are other weights
     tokenizer = _tokenizer(texts, options)
     model = _model(tokenizer, len(classes), options)
     encoded = tokenizer(list(texts), truncation=True, max_length=options.max_length, padding=True, return_tensors="pt")

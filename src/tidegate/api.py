@@ -11,12 +11,11 @@ from typing import Any
 
 from tidegate.author.images import check_code, check_pinned, read_lock
 from tidegate.engines.base import Arguments, check_arguments
-from tidegate.engines.local.command import python_step
+from tidegate.engines.local.command import own_step, python_step
 from tidegate.engines.local.engine import LocalEngine
 from tidegate.errors import NotFound, Trouble
 from tidegate.ir.check import check
 from tidegate.ir.load import Definition, load, of_pipeline
-from tidegate.ir.placeholder import Text
 from tidegate.plan.build import build
 from tidegate.plan.events import FAILED, Event, Notice, Outcome
 from tidegate.plan.key import environment_digest
@@ -76,7 +75,7 @@ class Run:
         """A local copy of an output artifact's bytes, made when it is asked for; None where it has none."""
         if not artifact.digest:
             return None
-        path = _cache_folder() / "outputs" / self.id / artifact.digest[7:19] / artifact.name
+        path = _cache_folder() / "outputs" / artifact.digest[7:] / artifact.name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             Blobs(self.store).fetch(artifact.digest, path, kind=artifact.kind)
@@ -200,11 +199,10 @@ def check_images(prepared: Prepared) -> None:
     """
     lock = read_lock(prepared.project.root)
     for executor in prepared.plan.executors.values():
-        if isinstance(executor, Container) and isinstance(executor.image, Text):
-            image = "".join(p for p in executor.image.parts if isinstance(p, str))
+        if isinstance(executor, Container):
+            image = "".join(p for p in getattr(executor.image, "parts", ()) if isinstance(p, str))
             check_pinned(image)
-            step = python_step(executor)
-            if step.code_digest:
+            if step := own_step(executor):
                 check_code(lock, image, step.function, step.code_digest)
 
 

@@ -411,3 +411,105 @@ def test_a_task_with_a_named_key_is_cached_by_it_alone_and_one_without_caching_n
     for _ in range(2):
         project.run(file.with_name("named_pipeline.py:never"), text="a")
         assert project.cached() == {"echo": False}
+
+
+LIGHT = """
+from kfp import dsl
+
+@dsl.component(base_image="python:3.11")
+def light() -> str:
+    import typing
+    try:
+        import my_helper
+        return "found"
+    except ImportError:
+        return "not there, as in its image"
+
+@dsl.component(base_image="python:3.11")
+def ends() -> str:
+    import sys
+    sys.exit(0)
+
+@dsl.component(base_image="python:3.11")
+def silent(out: dsl.OutputPath(str)):
+    print("wrote nothing")
+
+@dsl.pipeline(name="lightweight")
+def lightweight() -> str:
+    return light().output
+
+@dsl.pipeline(name="forgetful")
+def forgetful():
+    silent().set_retry(num_retries=2)
+
+@dsl.component(base_image="python:3.11")
+def mixed() -> list:
+    return [1, 2, "x"]
+
+@dsl.component(base_image="python:3.11")
+def one(i: int) -> int:
+    return i
+
+@dsl.component(base_image="python:3.11")
+def last(s: dsl.PipelineTaskFinalStatus):
+    print(s.state)
+
+@dsl.pipeline(name="uneven")
+def uneven():
+    with dsl.ExitHandler(last()):
+        with dsl.ParallelFor(mixed().output, parallelism=1) as i:
+            one(i=i)
+"""
+
+
+def test_a_lightweight_component_sees_no_module_that_its_key_does_not_hold(project: Project) -> None:
+    project.write("my_helper.py", "x = 1\n")
+    outcome = project.run(project.write("light_pipeline.py", LIGHT).with_name("light_pipeline.py:lightweight"))
+    assert outcome.parameters == {"Output": "not there, as in its image"}
+
+
+def test_an_output_that_was_not_written_fails_the_step_again_and_again_and_keeps_its_log(project: Project) -> None:
+    outcome = project.run(project.write("light_pipeline.py", LIGHT).with_name("light_pipeline.py:forgetful"))
+    (record,) = Runs(project.store).steps(outcome.run_id)
+    assert outcome.error
+    assert (outcome.error["code"], record.attempts) == ("output-missing", 3)
+    assert Runs(project.store).read_log(outcome.run_id, "silent") == b"wrote nothing\n"
+
+
+def test_an_item_of_a_wrong_type_fails_its_iteration_and_the_exit_handler_runs(project: Project) -> None:
+    outcome = project.run(project.write("light_pipeline.py", LIGHT).with_name("light_pipeline.py:uneven"))
+    states = {s.path: s.state for s in Runs(project.store).steps(outcome.run_id)}
+    assert outcome.state == "FAILED"
+    assert (states["exit-handler-1/for-loop-2[2]/one"], states["last"]) == ("FAILED", "SUCCEEDED")
+
+
+WITH_DSL = (
+    HEAD
+    + """
+import numpy
+import wave
+
+@tidegate.component
+def mean(xs: list) -> float:
+    return float(numpy.mean(xs))
+
+@dsl.pipeline(name="same-file")
+def same_file() -> float:
+    return mean(xs=[1, 2]).output
+"""
+)
+
+
+def test_a_component_beside_its_pipeline_and_extension_modules_loads_in_any_interpreter(project: Project) -> None:
+    project.write("wave.py", "import xml.parsers.expat\n")
+    assert project.run(project.write("same_pipeline.py", WITH_DSL)).parameters == {"Output": 1.5}
+
+
+def test_a_src_layout_is_first_party_and_an_edit_there_is_never_stale(project: Project) -> None:
+    project.write("src/deep/helper.py", "def factor():\n    return 2\n")
+    text = HEAD + "from deep.helper import factor\n@tidegate.component\ndef f() -> int:\n    return factor()\n"
+    text += "@dsl.pipeline(name='src')\ndef src() -> int:\n    return f().output\n"
+    file = project.write("src_pipeline.py", text)
+    assert project.run(file).parameters == {"Output": 2}
+    project.write("src/deep/helper.py", "def factor():\n    return 3\n")
+    assert project.run(file).parameters == {"Output": 3}

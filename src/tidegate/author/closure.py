@@ -1,9 +1,9 @@
 """The import closure of a component: every first-party file its code needs, found without running any of it.
 
-A module is first-party when its file lies under the project's root and not in an environment (``site-packages``,
-``.venv``). Third-party packages and tidegate itself belong to the *environment* digest instead. Imports inside
-functions count; names built at run time do not. A data file counts when the code names it: a string literal of a
-closure module that is the path of an existing file beside that module.
+A module is first-party when its file lies under the project's root, or under ``src/`` there, and not in an environment
+(``site-packages``, ``.venv``). Third-party packages and tidegate itself belong to the *environment* digest instead.
+Imports inside functions count; names built at run time do not. A data file counts when the code names it: a string
+literal of a closure module that is the path of an existing file beside that module.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def closure(module: str, root: Path) -> Closure:
         if name in seen:
             continue
         seen.add(name)
-        if not (found := _first_party(name, root)):
+        if not (found := _first_party(name, root) or _first_party(name, root / "src")):
             third_party.add(name.partition(".")[0])
             continue
         files.update(str(f.relative_to(root)) for f in found)

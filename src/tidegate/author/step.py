@@ -40,8 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         execute(executor_input, args.function_to_execute, args.code_digest, args.component_module_path)
     except BaseException as e:
+        if isinstance(e, SystemExit) and not e.code:
+            return 0
         report_failure(e, Path(executor_input["outputs"]["outputFile"]).with_name(ERROR_FILE))
-        if isinstance(e, SystemExit) and isinstance(e.code, int) and e.code:
+        if isinstance(e, SystemExit) and isinstance(e.code, int):
             return e.code
         return e.exit_code if isinstance(e, TidegateError) else 1
     return 0
@@ -91,8 +93,8 @@ def check_code(function: str, expected: str, root: Path) -> None:
 
 def _from_module(function: str) -> Any:
     module, _, name = function.partition(":")
-    if (root := str(find_root(Path.cwd()))) not in sys.path:
-        sys.path.insert(0, root)
+    root = find_root(Path.cwd())
+    sys.path[:0] = [folder for folder in (str(root), str(root / "src")) if folder not in sys.path]
     return _attribute(importlib.import_module(module), name)
 
 
@@ -121,10 +123,16 @@ def _with_dsl_if_needed(load: Callable[[], Any]) -> Any:
     except (ImportError, AttributeError) as e:
         if "kfp" not in (getattr(e, "name", None) or "") + str(e):
             raise
-    for name in set(sys.modules) - before | {m for m in sys.modules if m.partition(".")[0] == "kfp"}:
+    # kfp and what was half imported of the user's; extension modules cannot be loaded twice
+    for name in {m for m in sys.modules if m.partition(".")[0] == "kfp" or (m not in before and _is_first_party(m))}:
         sys.modules.pop(name, None)
     os.environ.pop("_KFP_RUNTIME", None)
     return load()
+
+
+def _is_first_party(module: str) -> bool:
+    file = getattr(sys.modules[module], "__file__", None)
+    return bool(file) and "site-packages" not in str(file) and Path(str(file)).is_relative_to(find_root(Path.cwd()))
 
 
 def report_failure(error: BaseException, path: Path) -> None:

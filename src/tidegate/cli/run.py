@@ -20,6 +20,7 @@ from tidegate.plan.events import FAILED, SUCCEEDED
 from tidegate.plan.model import Dag, Plan
 from tidegate.plan.value import Artifact
 from tidegate.project import read_project
+from tidegate.store.open import open_store
 
 
 @click.command("run")
@@ -68,7 +69,8 @@ def command(
         click.echo(f"note: {run.notice}", err=True)
     if as_json:
         click.echo(json.dumps(_as_json(run), allow_nan=False))
-    _show(run, target, typed, err=as_json)
+    elsewhere = run.store.uri != open_store().uri
+    _show(run, run.store.uri if elsewhere else None, err=as_json)
     return {SUCCEEDED: 0, FAILED: 1}.get(run.state, 130)
 
 
@@ -98,7 +100,7 @@ def _steps(plan: Plan) -> list[str]:
 def _as_json(run: api.Run) -> dict[str, Any]:
     outputs: dict[str, Any] = values.as_json(dict(run.outcome.parameters))
     for name, found in run.outcome.artifacts.items():
-        printed = [values.artifact_as_json(a, run.path(a)) for a in found]
+        printed = [values.artifact_as_json(a, _path(run, a)) for a in found]
         outputs[name] = printed[0] if len(printed) == 1 else printed
     steps = [
         {"name": s.step, "state": s.state, "cached": s.cached, "seconds": round(s.seconds, 3)}
@@ -108,14 +110,23 @@ def _as_json(run: api.Run) -> dict[str, Any]:
     return {"run_id": run.id, "state": run.state, "outputs": outputs, "steps": steps, "error": error}
 
 
-def _show(run: api.Run, target: str, typed: Sequence[str], *, err: bool) -> None:
+def _path(run: api.Run, artifact: Artifact) -> Path | None:
+    try:
+        return run.path(artifact)
+    except OSError as e:
+        click.echo(f"note: no local copy of {artifact.name}: {e}", err=True)
+        return None
+
+
+def _show(run: api.Run, store: str | None, *, err: bool) -> None:
     cached = sum(s.cached for s in run.outcome.steps)
     ran = sum(s.state == SUCCEEDED and not s.cached for s in run.outcome.steps)
     text = f"run {run.id} {run.state} in {run.outcome.seconds:.1f} s: {ran} steps ran, {cached} from the cache"
     if run.outcome.error:
-        again = shlex.join(["tidegate", "run", target, *(w for t in typed for w in ("-p", t))])
+        again = shlex.join(["tidegate", *sys.argv[1:]])
         step = run.outcome.error.get("step", "")
-        log = f"tidegate runs logs {run.id} {shlex.quote(step)}" if step else ""
+        where = ["--store", store] if store else []
+        log = shlex.join(["tidegate", "runs", "logs", run.id, step, *where]) if step else ""
         click.echo("\n".join(failure(run.outcome.error, read_project().root, log, again)), err=True)
     else:
         for name, value in run.outcome.parameters.items():

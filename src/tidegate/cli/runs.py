@@ -9,7 +9,7 @@ from dataclasses import asdict
 import click
 
 from tidegate.cli.values import as_json
-from tidegate.errors import NotFound
+from tidegate.errors import Damaged, NotFound
 from tidegate.plan.events import RUNNING
 from tidegate.project import read_project
 from tidegate.store.open import open_store
@@ -33,6 +33,14 @@ def _id(runs: Runs, run: str) -> str:
     return last
 
 
+def _state(runs: Runs, run_id: str) -> str:
+    try:
+        outcome = runs.outcome(run_id)
+    except Damaged:
+        return "DAMAGED"
+    return outcome.state if outcome else RUNNING
+
+
 @command.command("ls")
 @click.option("--store", metavar="URI")
 @click.option("-n", "--limit", type=click.IntRange(1), default=20, show_default=True)
@@ -41,8 +49,7 @@ def ls(store: str | None, limit: int, json_: bool) -> None:
     """List the newest runs."""
     runs = _runs(store)
     for record in runs.list(limit):
-        outcome = runs.outcome(record.id)
-        state = outcome.state if outcome else RUNNING
+        state = _state(runs, record.id)
         if json_:
             click.echo(json.dumps({"run_id": record.id, "pipeline": record.pipeline, "state": state}))
         else:

@@ -15,6 +15,16 @@ from tidegate.plan.model import Plan
 from tidegate.plan.value import STRING, Artifact
 
 
+class _Plain(yaml.SafeLoader):
+    """YAML in which a date is text, as kfp's parameters know none."""
+
+
+_Plain.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def parameters(plan: Plan, typed: Sequence[str], file: Path | None) -> dict[str, Any]:
     """Parameters from ``-p NAME=VALUE`` over those of a JSON or YAML file.
 
@@ -45,7 +55,7 @@ def _parsed(plan: Plan, typed: str) -> tuple[str, Any]:
 def _from_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        found = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        found = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_Plain)
     except (OSError, ValueError, yaml.YAMLError) as e:
         raise ParameterError(f"{path} cannot be read: {e}", code="parameter-file") from e
     if not isinstance(found, dict):

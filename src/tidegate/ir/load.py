@@ -98,7 +98,7 @@ def _unreadable(path: Path, why: str) -> DefinitionError:
 def _imported(target: str, file: Path) -> ModuleType:
     root = find_root(file.resolve().parent if file.suffix == ".py" else Path.cwd())
     module = ".".join(file.resolve().relative_to(root).with_suffix("").parts) if file.suffix == ".py" else target
-    for folder in (str(file.resolve().parent), str(root)):
+    for folder in (str(file.resolve().parent), str(root / "src"), str(root)):
         if folder not in sys.path:
             sys.path.insert(0, folder)
     stale = sys.modules.get(module)

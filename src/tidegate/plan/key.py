@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tidegate.plan.model import Interface
+from tidegate.plan.model import Component, Interface
 from tidegate.plan.value import Artifact
 
 VERSION = 1
@@ -41,9 +41,15 @@ class KeyParts:
         return {k: hashlib.sha256(v.encode()).hexdigest()[:16] for k, v in parts.items()}
 
 
-def named_key(component: str, name: str) -> str:
-    """The key of a task whose author named it (``set_caching_options(cache_key=…)``): nothing else counts, as on KFP."""
-    return hashlib.sha256(json.dumps({"version": VERSION, "component": component, "name": name}).encode()).hexdigest()
+def named_key(pipeline: str, component: Component, name: str) -> str:
+    """The key of a task whose author named it (``set_caching_options(cache_key=…)``), within its pipeline."""
+    made = component.interface
+    outputs = {
+        **{n: p.type for n, p in made.output_parameters.items()},
+        **{n: a.type for n, a in made.output_artifacts.items()},
+    }
+    said = {"version": VERSION, "pipeline": pipeline, "component": component.name, "name": name, "outputs": outputs}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def key_parts(

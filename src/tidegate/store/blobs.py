@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tidegate.errors import Damaged, NotFound, UsageError
+from tidegate.errors import Damaged, NotFound, StoreError, UsageError
 from tidegate.store.base import Store
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -97,7 +97,7 @@ def _total(manifest: bytes) -> int:
 
 
 def _parse(manifest: bytes, digest: str) -> Iterator[_Member]:
-    for line in manifest.decode("utf-8", "surrogateescape").splitlines():
+    for line in manifest.decode("utf-8", "surrogateescape").split("\n")[:-1]:
         found = _LINE.fullmatch(line)
         path = PurePosixPath(found[3]) if found else PurePosixPath("..")
         if not found or path.is_absolute() or ".." in path.parts:
@@ -123,15 +123,14 @@ class Blobs:
             UsageError: a directory with links or devices in it.
             StoreError: the store failed; nothing half-written is visible.
         """
-        content = digest_path(path)
-        if content.kind == FILE:
+        if not path.is_dir():
+            content = digest_path(path)
             self._add_file(content.digest, path)
             return content
         members = _members(path)
         for m in members:
             self._add_file(f"sha256:{m.sha256}", path / m.path)
-        self.add_bytes(_manifest(members))
-        return content
+        return Content(self.add_bytes(_manifest(members)), DIRECTORY, sum(m.size for m in members))
 
     def add_bytes(self, data: bytes) -> str:
         """Store bytes; return their digest."""
@@ -201,10 +200,20 @@ class Blobs:
             self.store.put_file_new(_key(digest), path)
 
     def _set_aside(self, digest: str) -> None:
-        # the name is the digest, so other bytes under it are damage; keep them for whoever wants to know why
-        damaged = self.store.get(_key(digest))
-        self.store.put(f"damaged/{_key(digest)}", damaged)
-        self.store.delete(_key(digest))
+        """Move a damaged blob away: its name is its digest, so other bytes under it are damage, unless *ours* changed.
+
+        Raises:
+            StoreError: the stored bytes are whole: what was to be added changed while it was read.
+        """
+        try:
+            self._pass(digest, lambda _: None)
+        except NotFound:
+            return  # another writer mends it
+        except Damaged:
+            self.store.put(f"damaged/{_key(digest)}", self.store.get(_key(digest)))
+            self.store.delete(_key(digest))
+        else:
+            raise StoreError("a file changed while it was stored", hint="Run it again when nothing writes to it.")
 
     def _fetch_file(self, digest: str, target: Path) -> None:
         with target.open("xb") as out:

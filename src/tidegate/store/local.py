@@ -215,8 +215,9 @@ class LocalStore:
     def _sweep(self) -> None:
         """Remove what writers that were killed long ago left behind."""
         for entry in list(os.scandir(self.root / _TEMPORARY)):
-            if time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS:
-                self._discard(Path(entry.path))
+            with contextlib.suppress(FileNotFoundError):  # another writer's, gone meanwhile
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS:
+                    self._discard(Path(entry.path))
 
     def _trouble(self, what: str, error: OSError) -> StoreError:
         return StoreError(

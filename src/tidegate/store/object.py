@@ -16,7 +16,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,9 +52,9 @@ class ObjectStore:
     """
 
     def __init__(self, uri: str, *, pause: Callable[[float], None] = time.sleep, **options: Any) -> None:
-        self._uri, self._pause = uri.rstrip("/"), pause
+        self._uri, self._pause, self._proved = uri.rstrip("/"), pause, False
         retry = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
-        client = {"timeout": "30s", "connect_timeout": "5s", "allow_http": True}
+        client = {"timeout": "300s", "connect_timeout": "5s", "allow_http": True}
         try:
             self._store = from_url(self._uri, retry_config=retry, client_options=client, **options)  # type: ignore[call-overload]
         except (BaseError, ValueError) as e:
@@ -84,12 +83,12 @@ class ObjectStore:
 
     def put_new(self, key: str, data: bytes) -> bool:
         """See ``Store``."""
-        assert self._conditional
+        self._prove_conditional_puts()
         return self._put_new(key, lambda: data, lambda: self.get(key) == data)
 
     def put_file_new(self, key: str, path: Path) -> bool:
         """See ``Store``; the file goes up in one conditional request."""
-        assert self._conditional
+        self._prove_conditional_puts()
         return self._put_new(key, path.read_bytes, lambda: self.get(key) == path.read_bytes())
 
     def exists(self, key: str) -> bool:
@@ -118,12 +117,12 @@ class ObjectStore:
         except NotFound:
             return
 
-    @cached_property
-    def _conditional(self) -> bool:
+    def _prove_conditional_puts(self) -> None:
         """Prove, once a bucket, that a second creation of the same key is refused."""
         marker = "probe/conditional-put"
-        if self.exists(marker):
-            return True
+        if self._proved or self.exists(marker):
+            self._proved = True
+            return
         key = f"probe/{secrets.token_hex(12)}"
         first = self._put_new(key, lambda: b"one", lambda: self.get(key) == b"one")
         second = self._put_new(key, lambda: b"two", lambda: self.get(key) == b"two")
@@ -135,7 +134,7 @@ class ObjectStore:
                 code="store-unconditional",
             )
         self.put(marker, b"conditional puts are honoured\n")
-        return True
+        self._proved = True
 
     def _put_new(self, key: str, data: Callable[[], bytes], is_ours: Callable[[], bool]) -> bool:
         last: Exception | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -41,6 +42,14 @@ class PythonStep:
         return closure(self.function.partition(":")[0], root).third_party
 
 
+def own_step(container: Container) -> PythonStep | None:
+    """Return the function of one of tidegate's own components, None for any other command."""
+    if tuple(_plain(t) for t in container.command) != COMMAND:
+        return None
+    args = [_plain(t) for t in container.args]
+    return PythonStep(_flag(args, "--function_to_execute"), _flag(args, "--code_digest"))
+
+
 def python_step(container: Container) -> PythonStep:
     """Return the Python function that a container's command runs.
 
@@ -48,9 +57,9 @@ def python_step(container: Container) -> PythonStep:
         DefinitionError: the command is no Python component (code ``container-refused``), or the packages it wants
             installed are not here (code ``packages-missing``).
     """
+    if own := own_step(container):
+        return own
     command, args = [_plain(t) for t in container.command], [_plain(t) for t in container.args]
-    if tuple(command) == COMMAND:
-        return PythonStep(_flag(args, "--function_to_execute"), _flag(args, "--code_digest"))
     for text, source in zip(command, [*command[1:], ""], strict=True):
         if _EXECUTOR_MAIN in text and source:
             _check_packages(command[: command.index(text)])
@@ -79,7 +88,7 @@ def _imports(source: str) -> frozenset[str]:
         return frozenset()
     found = [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
     found += [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
-    return frozenset(name.partition(".")[0] for name in found)
+    return frozenset(name.partition(".")[0] for name in found) - sys.stdlib_module_names - {"tidegate", ""}
 
 
 def _check_packages(pip_lines: Sequence[str]) -> None:

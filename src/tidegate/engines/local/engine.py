@@ -37,7 +37,6 @@ class LocalEngine:
         run_id: the run's id in the store.
         jobs: steps at a time; the number of cores by default.
         use_cache: False runs every step, whatever the cache holds.
-        env: environment variables for every step.
     """
 
     store: Store
@@ -45,7 +44,6 @@ class LocalEngine:
     run_id: str
     jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
     use_cache: bool = True
-    env: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, plan: Plan) -> None:
         """Refuse, before anything starts, what this engine cannot run.
@@ -68,10 +66,10 @@ class LocalEngine:
         blobs = Blobs(self.store)
         site = Site(
             self.run_id, blobs, Cache(self.store), Runs(self.store), launcher, self.root, scratch, report,
-            threading.Event(), context, {"TIDEGATE_STORE": self.store.uri, **self.env}, self.jobs, self.use_cache,
+            threading.Event(), context, plan.name, self.use_cache,
         )  # fmt: skip
         try:
-            return _Loop(plan, graph, site).run()
+            return _Loop(plan, graph, site, self.jobs).run()
         finally:
             launcher.close()
             shutil.rmtree(scratch, ignore_errors=True)
@@ -90,15 +88,15 @@ class LocalEngine:
 
 
 class _Loop:
-    def __init__(self, plan: Plan, graph: Graph, site: Site) -> None:
-        self.plan, self.graph, self.site = plan, graph, site
+    def __init__(self, plan: Plan, graph: Graph, site: Site, jobs: int) -> None:
+        self.plan, self.graph, self.site, self.jobs = plan, graph, site, jobs
         self.ends: queue.SimpleQueue[tuple[Ready, Done]] = queue.SimpleQueue()
         self.steps: list[StepFinished] = []
         self.error: Mapping[str, Any] | None = None
         self.started = time.monotonic()
 
     def run(self) -> Outcome:
-        with ThreadPoolExecutor(self.site.jobs, thread_name_prefix="tidegate-step") as pool:
+        with ThreadPoolExecutor(self.jobs, thread_name_prefix="tidegate-step") as pool:
             try:
                 self.graph.start()
                 self._drain(pool)
@@ -128,11 +126,13 @@ class _Loop:
 
     def _perform(self, ready: Ready) -> None:
         try:
+            self.site.running.add(ready.id)
             self.site.report(StepStarted(ready.path))
             assert isinstance(ready.task.component.body, str)
             done = perform(self.site, ready, self.plan.executors[ready.task.component.body])
         except BaseException as e:  # a bug of ours must end the run, not hang it
             done = Done(FAILED, error={"code": "internal", "message": f"{type(e).__name__}: {e}"})
+        self.site.running.discard(ready.id)
         self.ends.put((ready, done))
 
     def _finish(self, ready: Ready, done: Done) -> None:

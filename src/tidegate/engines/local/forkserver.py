@@ -9,6 +9,7 @@ libraries were *used* can hang.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import importlib
@@ -19,6 +20,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -99,6 +101,7 @@ def _child(job: dict[str, Any], sock: socket.socket) -> None:
         _limit_threads(job["threads"])
         _reseed()
         code = step.main(job["args"])
+        _finish_threads()
     except BaseException:
         traceback.print_exc()
     finally:
@@ -106,6 +109,14 @@ def _child(job: dict[str, Any], sock: socket.socket) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def _finish_threads() -> None:
+    """What an interpreter does before it ends: wait for threads, run exit handlers."""
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
 
 
 def _redirect(log: str) -> None:

@@ -77,7 +77,7 @@ class _Node:
 
 @dataclass(eq=False)
 class _LoopState:
-    items: Sequence[Any]
+    inputs: Sequence[Values]
     results: dict[int, _Scope] = field(default_factory=dict)
     next: int = 0
 
@@ -172,7 +172,9 @@ class Graph:
     def _begin(self, node: _Node, delay: float) -> None:
         body = node.task.component.body
         if node.task.loop:
-            node.loop = _LoopState(self._items(node))
+            # every item is checked before the first iteration opens
+            items = self._items(node)
+            node.loop = _LoopState([_iteration_inputs(node, item) for item in items])
             return self._iterate(node, delay)
         if isinstance(body, Dag):
             return self._open(body, _complete(node.task.component, node.inputs), node.path, node, delay=delay)
@@ -196,28 +198,17 @@ class Graph:
         loop, state = node.task.loop, node.loop
         assert loop
         assert state
-        limit = loop.limit or len(state.items)
-        while state.next < len(state.items) and state.next - len(state.results) < limit:
+        limit = loop.limit or len(state.inputs)
+        while state.next < len(state.inputs) and state.next - len(state.results) < limit:
             index, state.next = state.next, state.next + 1
-            inputs = self._iteration_inputs(node, index)
+            inputs = state.inputs[index]
             self._open(_loop_body(node.task), inputs, f"{node.path}[{index}]", node, index, delay)
-        if len(state.results) == len(state.items) and not node.state:
+        if len(state.results) == len(state.inputs) and not node.state:
             self._end_loop(node)
-
-    def _iteration_inputs(self, node: _Node, index: int) -> Values:
-        loop, state = node.task.loop, node.loop
-        assert loop
-        assert state
-        item = state.items[index]
-        if loop.over == "artifact":
-            inputs = Values(node.inputs.parameters, {**node.inputs.artifacts, loop.item: [item]})
-        else:
-            inputs = Values({**node.inputs.parameters, loop.item: item}, node.inputs.artifacts)
-        return _complete(node.task.component, inputs)
 
     def _end_loop(self, node: _Node) -> None:
         assert node.loop
-        scopes = [node.loop.results[i] for i in range(len(node.loop.items))]
+        scopes = [node.loop.results[i] for i in range(len(node.loop.inputs))]
         failed = any(_failed(s) for s in scopes)
         made = [_scope_outputs(s) for s in scopes]
         interface = node.task.component.interface
@@ -313,6 +304,17 @@ def _dag_of_one(name: str, component: Component) -> Dag:
         {n: (FromTask(name, n),) for n in interface.output_parameters},
         {n: (FromTask(name, n),) for n in interface.output_artifacts},
     )
+
+
+def _iteration_inputs(node: _Node, item: Any) -> Values:
+    loop = node.task.loop
+    assert loop
+    given = node.inputs
+    if loop.over == "artifact":
+        inputs = Values(given.parameters, {**given.artifacts, loop.item: [item]})
+    else:
+        inputs = Values({**given.parameters, loop.item: item}, given.artifacts)
+    return _complete(node.task.component, inputs)
 
 
 def _loop_body(task: Task) -> Dag:

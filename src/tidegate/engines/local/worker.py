@@ -68,9 +68,9 @@ class Site:
     report: Report
     cancel: threading.Event
     context: Mapping[str, str]
-    env: Mapping[str, str]
-    jobs: int
+    pipeline: str
     use_cache: bool = True
+    running: set[int] = field(default_factory=set)
 
 
 def perform(site: Site, ready: Ready, executor: Executor) -> Done:
@@ -104,7 +104,7 @@ def _cached(site: Site, ready: Ready, container: Container) -> Done:
     env = {n: _words(t, site, ready)[0] for n, t in container.env.items()}
     command = (*container.command, *container.args)
     parts = key_parts(task.component.interface, command, env, ready.inputs.parameters, ready.inputs.artifacts)
-    key = named_key(task.component.name, task.cache_key) if task.cache_key else parts.key
+    key = named_key(site.pipeline, task.component, task.cache_key) if task.cache_key else parts.key
     if site.use_cache and task.cache:
         found = site.cache.lookup(key, site.blobs)
         if not isinstance(found, Miss):
@@ -149,9 +149,19 @@ def _run(site: Site, ready: Ready, step: PythonStep, env: Mapping[str, str]) -> 
     elif code:
         done = Done(FAILED, error=_failure(folder, log, code), log=key)
     else:
-        done = Done(SUCCEEDED, files.collect(ready.task.component.interface, provisioned, site.blobs), log=key)
+        done = _collected(site, ready, provisioned, key)
     shutil.rmtree(folder, ignore_errors=True)
     return done
+
+
+def _collected(site: Site, ready: Ready, provisioned: Mapping[str, Any], log: str) -> Done:
+    try:
+        return Done(SUCCEEDED, files.collect(ready.task.component.interface, provisioned, site.blobs), log=log)
+    except StepFailed as e:
+        return Done(FAILED, error=e.as_json(), log=log)
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        found = f"what the step left cannot be read: {type(e).__name__}: {e}"
+        return Done(FAILED, error={"code": "output-unreadable", "message": found}, log=log)
 
 
 def _arguments(step: PythonStep, provisioned: Mapping[str, Any], folder: Path) -> list[str]:
@@ -166,14 +176,21 @@ def _arguments(step: PythonStep, provisioned: Mapping[str, Any], folder: Path) -
 
 
 def _env(site: Site, ready: Ready, env: Mapping[str, str]) -> dict[str, str]:
-    path = os.pathsep.join(filter(None, [str(site.root), os.environ.get("PYTHONPATH", "")]))
-    limits = dict.fromkeys(_THREAD_VARIABLES, str(_threads(site)))
-    ours = {"TIDEGATE_RUN_ID": site.run_id, "TIDEGATE_STEP": ready.path, "TIDEGATE_PROJECT": str(site.root)}
-    return {**os.environ, **limits, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **site.env, **env, **ours}
+    limits = {v: os.environ.get(v, str(_threads(site))) for v in _THREAD_VARIABLES}
+    ours = {
+        "TIDEGATE_RUN_ID": site.run_id,
+        "TIDEGATE_STEP": ready.path,
+        "TIDEGATE_PROJECT": str(site.root),
+        "TIDEGATE_STORE": site.blobs.store.uri,
+    }
+    return {**os.environ, **limits, "PYTHONUNBUFFERED": "1", **env, **ours}
 
 
 def _threads(site: Site) -> int:
-    return max(1, (os.cpu_count() or 1) // site.jobs)
+    """The cores' share of one running step, unless the user said how many threads there shall be."""
+    if (said := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():
+        return int(said)
+    return max(1, (os.cpu_count() or 1) // max(1, len(site.running)))
 
 
 def _wait(site: Site, path: str, job: Job) -> int:
@@ -189,7 +206,8 @@ def _wait(site: Site, path: str, job: Job) -> int:
 
 
 def _pass_on(site: Site, path: str, log: Any, *, ended: bool = False) -> None:
-    while line := log.readline(LONGEST_LINE):
+    # a step that writes faster than it can be shown must not keep the run from hearing that it was cancelled
+    while not site.cancel.is_set() and (line := log.readline(LONGEST_LINE)):
         if not line.endswith(b"\n") and len(line) < LONGEST_LINE and not ended:
             log.seek(-len(line), os.SEEK_CUR)  # the rest of the line is still to come
             return
