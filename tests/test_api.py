@@ -59,5 +59,7 @@ def test_a_pipeline_runs_from_python_by_file_and_by_function(project: Path) -> N
     for wrong in ({"n": "x"}, {"m": 1}, {}):
         with pytest.raises(ParameterError):
             tidegate.run(str(project / "api_pipeline.py"), wrong, options)
+    with pytest.raises(tidegate.TidegateError, match="int is no pipeline"):
+        tidegate.run(42)
     with pytest.raises(NotFound):
         tidegate.run(str(project / "api_pipeline.py"), {"n": 1}, tidegate.Options(artifacts=given))

@@ -11,9 +11,9 @@ from typing import Any
 
 from tidegate.author.images import check_code, check_pinned, read_lock
 from tidegate.engines.base import Arguments, check_arguments
-from tidegate.engines.local.command import own_step, python_step
+from tidegate.engines.local.command import check_commands, own_step
 from tidegate.engines.local.engine import LocalEngine
-from tidegate.errors import NotFound, Trouble
+from tidegate.errors import DefinitionError, NotFound, Trouble
 from tidegate.ir.check import check
 from tidegate.ir.load import Definition, load, of_pipeline
 from tidegate.plan.build import build
@@ -113,12 +113,22 @@ def prepare(target: Any) -> Prepared:
     Raises:
         DefinitionError: it cannot be read, traced or planned.
     """
-    named = target if isinstance(target, str) else inspect.getsourcefile(target.pipeline_func) or ""
+    named = target if isinstance(target, str) else _source(target)
     definition = load(target) if isinstance(target, str) else of_pipeline(target, named)
     check(definition.spec)
     file = Path(named.partition(":")[0])
     project = read_project(file.resolve().parent if file.exists() else None)
     return Prepared(named, definition, build(definition.spec), project)
+
+
+def _source(pipeline: Any) -> str:
+    func = getattr(pipeline, "pipeline_func", None) or getattr(pipeline, "python_func", None)
+    if func is None:
+        raise DefinitionError(
+            f"a {type(pipeline).__name__} is no pipeline",
+            allowed="FILE[:PIPELINE], a module, or what @dsl.pipeline or @dsl.component made.",
+        )
+    return inspect.getsourcefile(func) or ""
 
 
 def check_run(prepared: Prepared, parameters: Mapping[str, Any], options: Options) -> Arguments:
@@ -134,9 +144,7 @@ def check_run(prepared: Prepared, parameters: Mapping[str, Any], options: Option
         if not path.exists():
             raise NotFound(f"the input artifact {name!r} is not at {path}", allowed="A file or folder that exists.")
     arguments = check_arguments(prepared.plan, Arguments(parameters, {n: [] for n in options.artifacts}))
-    for executor in prepared.plan.executors.values():
-        if isinstance(executor, Container):
-            python_step(executor)
+    check_commands(prepared.plan)
     return arguments
 
 

@@ -323,3 +323,28 @@ def test_a_folder_without_a_project_file_is_a_project_too(project: Path) -> None
     nested.mkdir()
     again = tidegate(nested, "run", "../pipeline.py", "--json", "--no-mirror").json
     assert again["steps"][1]["cached"] is True, "the store stands beside the pipeline, wherever one stands"
+
+
+LISTS = """
+from typing import List
+from kfp import dsl
+from kfp.dsl import Dataset, Output
+
+@dsl.component(base_image="python:3.11")
+def part(i: int, o: Output[Dataset]):
+    with open(o.path, "w") as f:
+        f.write("x" * i)
+
+@dsl.pipeline(name="lists")
+def lists(items: list) -> List[Dataset]:
+    with dsl.ParallelFor(items) as i:
+        p = part(i=i)
+    return dsl.Collected(p.outputs["o"])
+"""
+
+
+def test_a_list_of_artifacts_is_printed_as_a_list_however_long(project: Path) -> None:
+    (project / "lists.py").write_text(LISTS)
+    for items in ([1, 2], [1], []):
+        body = tidegate(project, "run", "lists.py", "-p", f"items={items}", "--json").json
+        assert [len(Path(a["path"]).read_text()) for a in body["outputs"]["Output"]] == items

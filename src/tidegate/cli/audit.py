@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from tidegate.project import read_project
 from tidegate.registry.model import Registry
 from tidegate.store.open import open_store
 
@@ -19,7 +18,7 @@ def command() -> None:
 @click.option("--store", metavar="URI")
 def verify(models: tuple[str, ...], store: str | None) -> None:
     """Derive every model's state from its first record again; exits 3 at the first damage."""
-    registry = Registry(open_store(store or read_project().store_uri))
+    registry = Registry(open_store(store))
     for name in models or registry.models():
         state = registry.verify(name)
         click.echo(

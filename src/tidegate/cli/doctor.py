@@ -24,7 +24,7 @@ _EXTRAS = {"kfp": "kfp", "mlflow": "mlflow", "dvc": "dvc", "data": "polars", "sk
 @click.option("--store", metavar="URI", help="The store to check; the project's own by default.")
 @click.option("--json", "json_", is_flag=True)
 def command(store: str | None, json_: bool) -> int:
-    """Check this machine, the project and the store. Exits 3 when something is wrong with the store."""
+    """Check this machine, the project and the store. Exits 3 when something is wrong."""
     project = read_project()
     findings = [*_machine(), *_project(project), *_store(store or project.store_uri)]
     for ok, what, advice in findings:

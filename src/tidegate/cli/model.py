@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tidegate.cli.values import as_json
-from tidegate.project import read_project, user_name
+from tidegate.project import user_name
 from tidegate.registry import mlflow
 from tidegate.registry.model import ModelState, Registry, Version, split_reference
 from tidegate.store.base import Store
@@ -22,7 +22,7 @@ def command() -> None:
 
 
 def _store(store: str | None) -> Store:
-    return open_store(store or read_project().store_uri)
+    return open_store(store)
 
 
 @command.command("ls")

@@ -68,7 +68,7 @@ def command(
     if run.notice:
         click.echo(f"note: {run.notice}", err=True)
     if as_json:
-        click.echo(json.dumps(_as_json(run), allow_nan=False))
+        click.echo(json.dumps(_as_json(run, prepared.plan), allow_nan=False))
     elsewhere = run.store.uri != open_store().uri
     _show(run, run.store.uri if elsewhere else None, err=as_json)
     return {SUCCEEDED: 0, FAILED: 1}.get(run.state, 130)
@@ -97,11 +97,11 @@ def _steps(plan: Plan) -> list[str]:
     return below(plan.root.body, "")
 
 
-def _as_json(run: api.Run) -> dict[str, Any]:
+def _as_json(run: api.Run, plan: Plan) -> dict[str, Any]:
     outputs: dict[str, Any] = values.as_json(dict(run.outcome.parameters))
     for name, found in run.outcome.artifacts.items():
         printed = [values.artifact_as_json(a, _path(run, a)) for a in found]
-        outputs[name] = printed[0] if len(printed) == 1 else printed
+        outputs[name] = printed if plan.root.interface.output_artifacts[name].is_list else printed[0]
     steps = [
         {"name": s.step, "state": s.state, "cached": s.cached, "seconds": round(s.seconds, 3)}
         for s in run.outcome.steps

@@ -11,7 +11,6 @@ import click
 from tidegate.cli.values import as_json
 from tidegate.errors import Damaged, NotFound
 from tidegate.plan.events import RUNNING
-from tidegate.project import read_project
 from tidegate.store.open import open_store
 from tidegate.store.runs import Runs
 
@@ -22,7 +21,7 @@ def command() -> None:
 
 
 def _runs(store: str | None) -> Runs:
-    return Runs(open_store(store or read_project().store_uri))
+    return Runs(open_store(store))
 
 
 def _id(runs: Runs, run: str) -> str:

@@ -3,7 +3,7 @@
 A write goes to a temporary file in ``tmp/``, all of it (short writes are looped), then fsync, then ``link`` (create if
 absent) or ``rename`` (replace) to its name, then fsync of the folder, and of every parent that was made on the way.
 What was acknowledged survives a power cut; what was not leaves no visible name. Links inside the store are never
-followed.
+followed, by readers or by writers.
 """
 
 from __future__ import annotations
@@ -125,7 +125,11 @@ class LocalStore:
             raise self._trouble(f"delete {key}", e) from e
 
     def _path(self, key: str) -> Path:
-        return self.root / check_key(key)
+        path = self.root / check_key(key)
+        for folder in path.relative_to(self.root).parents:
+            if (self.root / folder).is_symlink() and folder != Path():
+                raise Damaged(f"{folder} in the store is a link", hint=f"Remove {self.root / folder}.")
+        return path
 
     @contextlib.contextmanager
     def _open(self, key: str) -> Iterator[int]:
@@ -154,22 +158,23 @@ class LocalStore:
 
     def _create(self, key: str, chunks: Iterable[bytes]) -> bool:
         target = self._path(key)
-        if self.exists(key):
-            return False
         try:
-            temporary = self._write(chunks)
-            try:
-                self._make_parents(target.parent)
-                self._disk.link(temporary, target)
-                self._disk.fsync_folder(target.parent)
-            finally:
-                self._discard(temporary)
-        except FileExistsError:
-            # the winner's name may not be durable yet: make it so before we build on it
+            created = not self.exists(key) and self._link_new(target, chunks)
+            # ours or the winner's: the name is durable before anybody builds on it
             self._disk.fsync_folder(target.parent)
-            return False
         except OSError as e:
             raise self._trouble(f"write {key}", e) from e
+        return created
+
+    def _link_new(self, target: Path, chunks: Iterable[bytes]) -> bool:
+        temporary = self._write(chunks)
+        try:
+            self._make_parents(target.parent)
+            self._disk.link(temporary, target)
+        except FileExistsError:
+            return False
+        finally:
+            self._discard(temporary)
         return True
 
     def _write(self, chunks: Iterable[bytes]) -> Path:

@@ -21,7 +21,7 @@ from tidegate.author.closure import closure
 from tidegate.author.component import COMMAND
 from tidegate.errors import DefinitionError
 from tidegate.ir.placeholder import Template, Text
-from tidegate.plan.model import Container
+from tidegate.plan.model import Container, Plan
 
 _EXECUTOR_MAIN = "kfp.dsl.executor_main"
 _REQUIREMENT = re.compile(r"'([A-Za-z0-9][^']*)'")
@@ -40,6 +40,17 @@ class PythonStep:
         if self.source:
             return _imports(self.source)
         return closure(self.function.partition(":")[0], root).third_party
+
+
+def check_commands(plan: Plan) -> None:
+    """Refuse, before anything starts, a plan with a command that cannot run here.
+
+    Raises:
+        DefinitionError: see ``python_step``.
+    """
+    for executor in plan.executors.values():
+        if isinstance(executor, Container):
+            python_step(executor)
 
 
 def own_step(container: Container) -> PythonStep | None:

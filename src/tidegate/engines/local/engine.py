@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.engines.base import Arguments, check_arguments
-from tidegate.engines.local.command import python_step
+from tidegate.engines.local.command import check_commands
 from tidegate.engines.local.graph import Graph, Ready, Values
 from tidegate.engines.local.process import Launcher
 from tidegate.engines.local.worker import Done, Site, perform
 from tidegate.plan.events import CANCELED, FAILED, SUCCEEDED, Outcome, Report, StepFinished, StepStarted
-from tidegate.plan.model import Container, Plan
+from tidegate.plan.model import Plan
 from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs
 from tidegate.store.cache import Cache
@@ -45,19 +45,9 @@ class LocalEngine:
     jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
     use_cache: bool = True
 
-    def check(self, plan: Plan) -> None:
-        """Refuse, before anything starts, what this engine cannot run.
-
-        Raises:
-            DefinitionError: a step needs a container, or packages that are not here.
-        """
-        for executor in plan.executors.values():
-            if isinstance(executor, Container):
-                python_step(executor)
-
     def run(self, plan: Plan, arguments: Arguments, report: Report) -> Outcome:
         """Run the plan; Ctrl-C (KeyboardInterrupt) kills every step and ends the run as CANCELED."""
-        self.check(plan)
+        check_commands(plan)
         arguments = check_arguments(plan, arguments)
         scratch = Path(tempfile.mkdtemp(prefix="tidegate-"))
         context = self._context(plan, scratch)

@@ -6,7 +6,8 @@ A step has a scratch folder of its own::
     outputs/<name>                      where output artifacts are written
     outputs/executor_output.json        what kfp's executor leaves
     parameters/<name>                   OutputPath parameters
-    error.json, log.txt
+    outputs/error.json                  what a step that failed leaves
+    log.txt
 """
 
 from __future__ import annotations
