@@ -11,8 +11,10 @@ from typing import Any
 
 from tidegate.author.images import check_code, check_pinned, read_lock
 from tidegate.engines.base import Arguments, check_arguments
-from tidegate.engines.local.command import check_commands, own_step
-from tidegate.engines.local.engine import LocalEngine
+from tidegate.engines.local.command import own_step
+from tidegate.engines.local.engine import LocalEngine, check_host
+from tidegate.engines.local.host import read_host
+from tidegate.engines.local.kubernetes import not_applied
 from tidegate.errors import DefinitionError, NotFound, Trouble
 from tidegate.ir.check import check
 from tidegate.ir.load import Definition, load, of_pipeline
@@ -21,7 +23,7 @@ from tidegate.plan.events import FAILED, Event, Notice, Outcome
 from tidegate.plan.key import environment_digest
 from tidegate.plan.model import Constant, Container, Dag, Plan, Task
 from tidegate.plan.value import Artifact
-from tidegate.project import Project, read_project, user_name
+from tidegate.project import PROJECT_FILE, Project, cache_folder, read_project, user_name
 from tidegate.registry import mlflow, policy
 from tidegate.revision import revision
 from tidegate.store.base import Store
@@ -75,16 +77,11 @@ class Run:
         """A local copy of an output artifact's bytes, made when it is asked for; None where it has none."""
         if not artifact.digest:
             return None
-        path = _cache_folder() / "outputs" / artifact.digest[7:] / artifact.name
+        path = cache_folder() / "outputs" / artifact.digest[7:] / artifact.name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             Blobs(self.store).fetch(artifact.digest, path, kind=artifact.kind)
         return path
-
-
-def _cache_folder() -> Path:
-    """The user's own cache folder (XDG Base Directory Specification)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidegate"
 
 
 @dataclass(frozen=True)
@@ -115,10 +112,16 @@ def prepare(target: Any) -> Prepared:
     """
     named = target if isinstance(target, str) else _source(target)
     definition = load(target) if isinstance(target, str) else of_pipeline(target, named)
-    check(definition.spec)
-    file = Path(named.partition(":")[0])
-    project = read_project(file.resolve().parent if file.exists() else None)
-    return Prepared(named, definition, build(definition.spec), project)
+    check(definition.spec, definition.platforms)
+    return Prepared(named, definition, build(definition.spec, definition.platforms), _project(named))
+
+
+def _project(target: str) -> Project:
+    """The project around the file, else the one around the working directory."""
+    file = Path(target.partition(":")[0])
+    around = read_project(file.resolve().parent) if file.exists() else read_project()
+    here = read_project()
+    return here if not (around.root / PROJECT_FILE).is_file() and (here.root / PROJECT_FILE).is_file() else around
 
 
 def _source(pipeline: Any) -> str:
@@ -144,7 +147,7 @@ def check_run(prepared: Prepared, parameters: Mapping[str, Any], options: Option
         if not path.exists():
             raise NotFound(f"the input artifact {name!r} is not at {path}", allowed="A file or folder that exists.")
     arguments = check_arguments(prepared.plan, Arguments(parameters, {n: [] for n in options.artifacts}))
-    check_commands(prepared.plan)
+    check_host(prepared.plan, read_host(prepared.project))
     return arguments
 
 
@@ -169,8 +172,8 @@ def run(
     options = options or Options()
     prepared = target if isinstance(target, Prepared) else prepare(target)
     arguments = check_run(prepared, parameters or {}, options)
-    if prepared.definition.platforms:
-        report(Notice("Kubernetes settings of this pipeline are not applied by the local engine."))
+    if ignored := not_applied(prepared.plan):
+        report(Notice(f"not applied locally: {ignored}"))
     store = open_store(options.store or prepared.project.store_uri)
     arguments = Arguments(arguments.parameters, _given(options.artifacts, Blobs(store)))
     record = _record(prepared, arguments)
@@ -187,7 +190,7 @@ def _run(
     run_id: str,
     report: Callable[[Event], None],
 ) -> Outcome:
-    engine = LocalEngine(store, prepared.project.root, run_id, options.jobs or os.cpu_count() or 1, options.cache)
+    engine = LocalEngine(store, read_host(prepared.project), run_id, options.jobs or os.cpu_count() or 1, options.cache)
     try:
         outcome = engine.run(prepared.plan, arguments, report)
     except BaseException as e:

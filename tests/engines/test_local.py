@@ -13,6 +13,7 @@ import pytest
 
 from tidegate.engines.base import Arguments
 from tidegate.engines.local.engine import LocalEngine
+from tidegate.engines.local.host import Host
 from tidegate.ir.check import check
 from tidegate.ir.load import load
 from tidegate.plan.build import build
@@ -50,7 +51,7 @@ class Project:
         definition = load(str(pipeline))
         check(definition.spec)
         self.events.clear()
-        engine = LocalEngine(self.store, self.root, new_run_id(), jobs, cache)
+        engine = LocalEngine(self.store, Host(self.root), new_run_id(), jobs, cache)
         return engine.run(build(definition.spec), Arguments(parameters), self.events.append)
 
     def cached(self) -> dict[str, bool]:

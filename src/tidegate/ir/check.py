@@ -19,26 +19,27 @@ Spec = Mapping[str, Any]
 Rule = Callable[[Spec], Iterator[str]]
 
 
-def check(spec: Spec) -> None:
-    """Check a PipelineSpec.
+def check(spec: Spec, platforms: Spec | None = None) -> None:
+    """Check a PipelineSpec and the settings of kfp's platform document.
 
     Raises:
         DefinitionError: with the code of the first rule that is broken, naming every place that breaks it.
     """
-    _shape(spec)
+    _shape(spec, "PipelineSpec")
+    _shape({"platforms": platforms or {}}, "PlatformSpec")
     for code, allowed, rule in RULES:
         if broken := list(rule(spec)):
             more = f" (and {len(broken) - 3} more)" if len(broken) > 3 else ""
             raise DefinitionError("; ".join(broken[:3]) + more, allowed=allowed, code=code)
 
 
-def _shape(spec: Spec) -> None:
+def _shape(spec: Spec, kind: str) -> None:
     try:
-        json_format.ParseDict(spec, _protos().PipelineSpec())
+        json_format.ParseDict(spec, getattr(_protos(), kind)())
     except (json_format.ParseError, RecursionError, AttributeError, TypeError, ValueError) as e:
         text = str(e).replace("\n", " ")
         raise DefinitionError(
-            f"not a PipelineSpec: {text[:300]}",
+            f"not a {kind}: {text[:300]}",
             allowed="The fields and types of kfp's pipeline_spec.proto.",
             code="ir-shape",
         ) from e

@@ -15,7 +15,7 @@ from typing import Any
 from tidegate.plan.model import Component, Interface
 from tidegate.plan.value import Artifact
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def key_parts(
     env: Mapping[str, str],
     parameters: Mapping[str, Any],
     artifacts: Mapping[str, Sequence[Artifact]],
+    distributions: Sequence[str] = (),
 ) -> KeyParts:
     """Collect the parts of a step's key.
 
@@ -67,11 +68,15 @@ def key_parts(
         env: environment variables of the task.
         parameters: input values by name.
         artifacts: input artifacts by name; their digests and metadata count, their addresses do not.
+        distributions: what is installed in the environment that runs the step, where it is not this one.
     """
     outputs = {n: s.type for n, s in interface.output_artifacts.items()}
     declared = {"parameters": {n: p.type for n, p in interface.output_parameters.items()}, "artifacts": outputs}
     inputs = {n: [[a.digest or a.uri, dict(a.metadata)] for a in found] for n, found in artifacts.items()}
-    return KeyParts(declared, [repr(c) for c in command], dict(env), environment_digest(), dict(parameters), inputs)
+    environment = (
+        hashlib.sha256("\n".join(distributions).encode()).hexdigest() if distributions else environment_digest()
+    )
+    return KeyParts(declared, [repr(c) for c in command], dict(env), environment, dict(parameters), inputs)
 
 
 @cache

@@ -17,10 +17,13 @@ from typing import Any
 from tidegate.engines.base import Arguments, check_arguments
 from tidegate.engines.local.command import check_commands
 from tidegate.engines.local.graph import Graph, Ready, Values
+from tidegate.engines.local.host import Host
+from tidegate.engines.local.kubernetes import check_settings
 from tidegate.engines.local.process import Launcher
 from tidegate.engines.local.worker import Done, Site, perform
 from tidegate.plan.events import CANCELED, FAILED, SUCCEEDED, Outcome, Report, StepFinished, StepStarted
 from tidegate.plan.model import Plan
+from tidegate.project import state_folder
 from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs
 from tidegate.store.cache import Cache
@@ -33,38 +36,40 @@ class LocalEngine:
 
     Args:
         store: where artifacts, cache and records live.
-        root: the project's folder, from which components are imported.
+        host: the project's folder, from which components are imported, and what stands for cluster objects.
         run_id: the run's id in the store.
         jobs: steps at a time; the number of cores by default.
         use_cache: False runs every step, whatever the cache holds.
     """
 
     store: Store
-    root: Path
+    host: Host
     run_id: str
     jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
     use_cache: bool = True
 
     def run(self, plan: Plan, arguments: Arguments, report: Report) -> Outcome:
         """Run the plan; Ctrl-C (KeyboardInterrupt) kills every step and ends the run as CANCELED."""
-        check_commands(plan)
+        check_host(plan, self.host)
         arguments = check_arguments(plan, arguments)
         scratch = Path(tempfile.mkdtemp(prefix="tidegate-"))
-        context = self._context(plan, scratch)
+        context = self._context(plan)
         graph = Graph(plan, arguments, context)
         launcher = Launcher()
         blobs = Blobs(self.store)
         site = Site(
-            self.run_id, blobs, Cache(self.store), Runs(self.store), launcher, self.root, scratch, report,
+            self.run_id, blobs, Cache(self.store), Runs(self.store), launcher, self.host, scratch, report,
             threading.Event(), context, plan.name, self.use_cache,
         )  # fmt: skip
+        if plan.settings.get("workspace"):
+            Path(context["workspace_path"]).mkdir(parents=True, exist_ok=True)
         try:
             return _Loop(plan, graph, site, self.jobs).run()
         finally:
             launcher.close()
             shutil.rmtree(scratch, ignore_errors=True)
 
-    def _context(self, plan: Plan, scratch: Path) -> dict[str, str]:
+    def _context(self, plan: Plan) -> dict[str, str]:
         now = iso(time.time())
         return {
             "pipeline_job_name": f"{plan.name}-{self.run_id}",
@@ -73,8 +78,18 @@ class LocalEngine:
             "pipeline_job_create_time_utc": now,
             "pipeline_job_schedule_time_utc": now,
             "pipeline_root": f"{self.store.uri}/runs/{self.run_id}",
-            "workspace_path": str(scratch / "workspace"),
+            "workspace_path": str(state_folder(self.host.root) / "workspaces" / self.run_id),
         }
+
+
+def check_host(plan: Plan, host: Host) -> None:
+    """Refuse, before anything starts, a plan that this machine cannot run.
+
+    Raises:
+        DefinitionError: a command, secret or config map that it does not have.
+    """
+    check_commands(plan, host)
+    check_settings(plan, host)
 
 
 class _Loop:

@@ -49,6 +49,7 @@ class Ready:
     task: Task
     inputs: Values
     delay: float = 0.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,8 @@ class Graph:
         inputs = _complete(node.task.component, node.inputs)
         self._next_id += 1
         self._running[self._next_id] = node
-        return self.ready.append(Ready(self._next_id, node.path, node.task, inputs, delay))
+        settings = {place: self._parameter(source, node.scope) for place, source in node.task.settings.items()}
+        return self.ready.append(Ready(self._next_id, node.path, node.task, inputs, delay, settings))
 
     def _items(self, node: _Node) -> Sequence[Any]:
         loop = node.task.loop
@@ -287,8 +289,14 @@ class Graph:
         if placeholder.form == "input_parameter":
             return parameters.get(placeholder.name, "")
         if placeholder.form == "context":
-            return {**self.context, "pipeline_task_name": node.task.name}.get(placeholder.name, "")
+            return {**self.context, **task_context(self.context, node.path)}.get(placeholder.name, "")
         raise StepFailed(f"{node.path}: a constant cannot hold the placeholder of form {placeholder.form}")
+
+
+def task_context(run: RunContext, path: str) -> dict[str, str]:
+    """What placeholders may ask about a task: its name, and an id that no other task of any run has."""
+    name = path.rpartition("/")[2]
+    return {"pipeline_task_name": name, "pipeline_task_uuid": f"{run.get('pipeline_job_uuid', '')}-{path}"}
 
 
 def _dag_of_one(name: str, component: Component) -> Dag:
