@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import shutil
@@ -111,7 +112,7 @@ class _Loop:
                     self._drain(pool)
             except KeyboardInterrupt:
                 self.site.cancel.set()
-                pool.shutdown(wait=True, cancel_futures=True)
+                _shut_down(pool)
                 self._cancelled()
                 return self._outcome(CANCELED, Values())
             except BaseException:
@@ -164,6 +165,13 @@ class _Loop:
         return Outcome(
             self.site.run_id, state, outputs.parameters, outputs.artifacts, tuple(self.steps), error, seconds
         )
+
+
+def _shut_down(pool: ThreadPoolExecutor) -> None:
+    """Wait for the steps that are being killed, which takes seconds at most, however often Ctrl-C is pressed."""
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            return pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _record(finished: StepFinished, done: Done, ready: Ready | None) -> StepRecord:

@@ -42,13 +42,19 @@ class Values:
 
 @dataclass(frozen=True)
 class Ready:
-    """A step that can start now, ``delay`` seconds from now after a dag's failed try."""
+    """A step that can start now, ``delay`` seconds from now after a dag's failed try.
+
+    Attributes:
+        extra: parameters that its component does not declare: only placeholders in its command read them.
+        settings: the values of ``Task.settings``.
+    """
 
     id: int
     path: str
     task: Task
     inputs: Values
     delay: float = 0.0
+    extra: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -183,7 +189,8 @@ class Graph:
         self._next_id += 1
         self._running[self._next_id] = node
         settings = {place: self._parameter(source, node.scope) for place, source in node.task.settings.items()}
-        return self.ready.append(Ready(self._next_id, node.path, node.task, inputs, delay, settings))
+        extra = {n: v for n, v in node.inputs.parameters.items() if n not in node.task.component.interface.parameters}
+        return self.ready.append(Ready(self._next_id, node.path, node.task, inputs, delay, extra, settings))
 
     def _items(self, node: _Node) -> Sequence[Any]:
         loop = node.task.loop

@@ -104,7 +104,7 @@ def _container_job(given: Given, asked: Shell, command: list[str], args: list[st
     said += [f"--cpus={given.limits.cores:g}"] if given.limits.cores else []
     said += ["--entrypoint", command[0]] if command else []
     program = [*said, asked.image, *command[1:], *args]
-    log, cleanup = given.folder / "log.txt", [asked.runtime, "rm", "--force", "--ignore", name]
+    log, cleanup = given.folder / "log.txt", [asked.runtime, "kill", name]
     return Job(given.folder, {**os.environ, **env}, log, given.threads, program=program, cleanup=cleanup)
 
 

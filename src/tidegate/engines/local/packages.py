@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, util
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 
@@ -59,7 +60,9 @@ def wanted(lines: Sequence[str]) -> Packages:
         while words:
             word = words.pop(0)
             if word in _WITH_VALUE and words:
-                options += [_WITH_VALUE[word], words.pop(0)]
+                value = words.pop(0)
+                # kfp trusts the host of an index by its whole address; uv wants the host alone
+                options += [_WITH_VALUE[word], urlsplit(value).netloc or value if word == "--trusted-host" else value]
             elif not word.startswith("-") and not re.match(r"kfp\b(?!-)", word):
                 requirements.append(word)
     return Packages(tuple(requirements), tuple(options))
@@ -136,7 +139,7 @@ def _uv(*args: str) -> None:
     done = subprocess.run([uv, *args], capture_output=True, text=True, check=False)
     if done.returncode:
         tail = " ".join(done.stderr.split())[-400:]
-        raise StepFailed(f"the packages of a component cannot be installed: {tail}", code="packages-failed")
+        raise StepFailed(f"packages_to_install cannot be installed: {tail}", code="packages-failed")
 
 
 @cache

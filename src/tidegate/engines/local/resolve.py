@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ class Resolver:
     Attributes:
         files: kfp's ExecutorInput with this machine's paths.
         context: names of the run, the task, the workspace.
+        extra: parameters that the component does not declare.
     """
 
     files: Mapping[str, Any]
     context: Mapping[str, str]
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def words(self, template: Template) -> list[str]:
         """Render one element of a command."""
@@ -49,7 +51,7 @@ class Resolver:
             case "executor_input":
                 return self.files
             case "input_parameter":
-                value = self.files["inputs"]["parameterValues"].get(name)
+                value = self.files["inputs"]["parameterValues"].get(name, self.extra.get(name))
                 return "" if value is None else value
             case "input_artifact":
                 return _artifact(placeholder, self.files["inputs"]["artifacts"])

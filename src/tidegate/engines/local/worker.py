@@ -118,7 +118,7 @@ def _before(site: Site, ready: Ready) -> Resolver:
     """Placeholders that can be known before a step has a folder: inputs that are parameters, names."""
     context = {**site.context, **task_context(site.context, ready.path)}
     files_ = {"inputs": {"parameterValues": dict(ready.inputs.parameters), "artifacts": {}}}
-    return Resolver({**files_, "outputs": {"parameters": {}, "artifacts": {}}}, context)
+    return Resolver({**files_, "outputs": {"parameters": {}, "artifacts": {}}}, context, ready.extra)
 
 
 def _contained(site: Site, ready: Ready, container: Container) -> Done:
@@ -157,20 +157,25 @@ def _cached(site: Site, step: _Step) -> Done:
 
 
 def _key_parts(step: _Step) -> KeyParts:
-    container = step.container
-    templates = (*container.command, *container.args, *container.env.values())
-    used = {p.name for t in templates for p in placeholders(t) if p.form == "context"}
-    what = step.asked
+    container, ready = step.container, step.ready
     command: list[Any] = [*container.command, *container.args]
-    command += [] if isinstance(what, PythonStep) else [what]
+    command += [] if isinstance(step.asked, PythonStep) else [step.asked]
     return key_parts(
-        step.ready.task.component.interface,
+        ready.task.component.interface,
         command,
-        {n: repr(t) for n, t in container.env.items()} | {n: step.context.get(n, "") for n in used},
-        step.ready.inputs.parameters,
-        step.ready.inputs.artifacts,
+        {n: repr(t) for n, t in container.env.items()} | _read_besides_inputs(step),
+        ready.inputs.parameters,
+        ready.inputs.artifacts,
         installed(step.python) if step.python else (),
     )
+
+
+def _read_besides_inputs(step: _Step) -> dict[str, str]:
+    """What the command's placeholders read that is no declared input: names of the run, undeclared parameters."""
+    container, extra = step.container, step.ready.extra
+    found = {p for t in (*container.command, *container.args, *container.env.values()) for p in placeholders(t)}
+    context = {p.name: step.context.get(p.name, "") for p in found if p.form == "context"}
+    return context | {p.name: repr(extra[p.name]) for p in found if p.form == "input_parameter" and p.name in extra}
 
 
 def _attempts(site: Site, step: _Step) -> Done:
@@ -191,7 +196,7 @@ def _run(site: Site, step: _Step) -> Done:
     provisioned = files.executor_input(ready.task.component.interface, ready.inputs, folder, site.blobs)
     log = folder / "log.txt"
     log.touch()
-    resolver = Resolver(provisioned, step.context)
+    resolver = Resolver(provisioned, step.context, ready.extra)
     pod = {
         "metadata.name": step.context["pipeline_task_uuid"],
         "metadata.uid": site.run_id,
