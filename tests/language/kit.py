@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ def read(data: dsl.Input[dsl.Dataset]) -> str:
 
 @component
 def read_all(data: dsl.Input[list[dsl.Dataset]]) -> list:
-    return [open(d.path).read() for d in data]
+    # kfp's executor gives None for an empty list
+    return [open(d.path).read() for d in data or []]
 
 
 @component
@@ -109,6 +111,10 @@ class Ran:
     def steps(self) -> dict[str, str]:
         """States by step name."""
         return {s.step: s.state for s in self.run.outcome.steps}
+
+    def of(self, component: str) -> dict[str, str]:
+        """States of the steps that call one component, in whatever dag they are."""
+        return {n: s for n, s in self.steps.items() if re.sub(r"-\d+$", "", n.rpartition("/")[2]) == component}
 
     @property
     def error(self) -> dict[str, Any]:
