@@ -53,7 +53,8 @@ def walk(model: dsl.Input[dsl.Model]) -> list:
     for folder, _, names in os.walk(model.path):
         for name in names:
             path = os.path.join(folder, name)
-            found.append(f"{os.path.relpath(path, model.path)}={open(path).read()}")
+            with open(path) as f:
+                found.append(f"{os.path.relpath(path, model.path)}={f.read()}")
     return sorted(found)
 
 
