@@ -21,7 +21,7 @@ from tidegate.ir.load import Definition, load, of_pipeline
 from tidegate.plan.build import build
 from tidegate.plan.events import FAILED, Event, Notice, Outcome
 from tidegate.plan.key import environment_digest
-from tidegate.plan.model import Constant, Container, Dag, Plan, Task
+from tidegate.plan.model import ArtifactSlot, Constant, Container, Dag, Plan, Task
 from tidegate.plan.value import Artifact
 from tidegate.project import PROJECT_FILE, Project, cache_folder, read_project, user_name
 from tidegate.registry import mlflow, policy
@@ -146,7 +146,8 @@ def check_run(prepared: Prepared, parameters: Mapping[str, Any], options: Option
     for name, path in options.artifacts.items():
         if not path.exists():
             raise NotFound(f"the input artifact {name!r} is not at {path}", allowed="A file or folder that exists.")
-    arguments = check_arguments(prepared.plan, Arguments(parameters, {n: [] for n in options.artifacts}))
+    given = Arguments({**prepared.definition.parameters, **parameters}, {n: [] for n in options.artifacts})
+    arguments = check_arguments(prepared.plan, given)
     check_host(prepared.plan, read_host(prepared.project))
     return arguments
 
@@ -175,7 +176,8 @@ def run(
     if ignored := not_applied(prepared.plan):
         report(Notice(f"not applied locally: {ignored}"))
     store = open_store(options.store or prepared.project.store_uri)
-    arguments = Arguments(arguments.parameters, _given(options.artifacts, Blobs(store)))
+    slots = prepared.plan.root.interface.artifacts
+    arguments = Arguments(arguments.parameters, _given(options.artifacts, slots, Blobs(store)))
     record = _record(prepared, arguments)
     Runs(store).create(record)
     outcome = _run(prepared, arguments, options, store, record.id, report)
@@ -230,10 +232,10 @@ def _tasks(body: Dag | str) -> list[Task]:
     return [t for task in body.tasks.values() for t in (task, *_tasks(task.component.body))]
 
 
-def _given(paths: Mapping[str, Path], blobs: Blobs) -> dict[str, list[Artifact]]:
+def _given(paths: Mapping[str, Path], slots: Mapping[str, ArtifactSlot], blobs: Blobs) -> dict[str, list[Artifact]]:
     contents = {name: (path, blobs.add(path)) for name, path in paths.items()}
     return {
-        name: [Artifact(path.name, blobs.uri(c.digest), digest=c.digest, kind=c.kind, size=c.size)]
+        name: [Artifact(path.name, blobs.uri(c.digest), slots[name].type, c.digest, c.kind, c.size)]
         for name, (path, c) in contents.items()
     }
 

@@ -186,3 +186,15 @@ def test_the_workspace_is_one_folder_for_all_steps_and_stays(project: Project) -
     assert again.parameters == {"Output": {"one": "x", "two": "x"}}, "another run has another workspace"
     assert project.cached() == {"files": False, "files-2": False}
     assert len(list((project.root / "state").rglob("two"))) == 2
+
+
+def test_a_run_beyond_its_deadline_is_ended_with_all_its_steps(project: Project) -> None:
+    @dsl.pipeline(name="run-deadline", pipeline_config=dsl.PipelineConfig(active_deadline_seconds=1))
+    def deadline(marker: str):
+        sleep(seconds=60.0, marker=marker)
+        sleep(seconds=0.0, marker="other")
+
+    outcome = project.run_traced(deadline, marker=str(project.root / "marker"))
+    assert outcome.error
+    assert (outcome.state, outcome.error["code"]) == ("FAILED", "run-timeout")
+    assert project.states() == {"sleep": "CANCELED", "sleep-2": "SUCCEEDED"}

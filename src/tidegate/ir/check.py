@@ -14,6 +14,7 @@ from typing import Any
 from google.protobuf import json_format
 
 from tidegate.errors import DefinitionError
+from tidegate.ir.placeholder import placeholders_in
 
 Spec = Mapping[str, Any]
 Rule = Callable[[Spec], Iterator[str]]
@@ -200,6 +201,14 @@ def _iterators(spec: Spec) -> Iterator[str]:
                 yield f"task {where!r} loops over {items.get(key)!r}, which is no input of it"
 
 
+def _constants(spec: Spec) -> Iterator[str]:
+    for where, task, _, _ in _tasks(spec):
+        for name, source, _ in _sources(task):
+            constant = source.get("runtimeValue", {}).get("constant")
+            if forms := {p.form for p in placeholders_in(constant)} - {"input_parameter", "context"}:
+                yield f"{where}.{name} is a constant that holds {', '.join(sorted(forms))}"
+
+
 def _cycles(spec: Spec) -> Iterator[str]:
     for dag, _, tasks in _dags(spec):
         waiting = {name: _upstream(task) & set(tasks) for name, task in tasks.items()}
@@ -236,5 +245,10 @@ RULES: tuple[tuple[str, str, Rule], ...] = (
     ("ir-output", "A dag's outputs are outputs of its own tasks.", _outputs),
     ("ir-final-status", "A final status is that of a sibling task.", _final_statuses),
     ("ir-iterator", "A loop runs over constant items or over an input of its task.", _iterators),
+    (
+        "ir-constant",
+        "A constant may hold input parameters and names of the run, known before the step starts.",
+        _constants,
+    ),
     ("ir-cycle", "Tasks form no cycle.", _cycles),
 )

@@ -101,7 +101,7 @@ def _interface(spec: Mapping[str, Any]) -> Interface:
 def _parameter(name: str, spec: Mapping[str, Any]) -> Parameter:
     type_ = spec.get("parameterType") or _DEPRECATED_TYPES[spec.get("type", "STRING")]
     default = spec.get("defaultValue")
-    if default is not None and not placeholder.has_placeholder(default):
+    if default is not None and not placeholder.placeholders_in(default):
         default = value.coerce(_whole(default), type_, f"the default of parameter {name!r}")
     literals = tuple(value.coerce(v, type_, f"a literal of {name!r}") for v in spec.get("literals", ()))
     optional = bool(spec.get("isOptional")) or "defaultValue" in spec
@@ -197,7 +197,7 @@ def _parameter_source(name: str, spec: Mapping[str, Any], component: Component |
 def _constant(name: str, spec: Mapping[str, Any], component: Component | None) -> Constant:
     constant = spec["constant"] if "constant" in spec else _deprecated_constant(spec.get("constantValue", {}))
     constant = _whole(constant)
-    if placeholder.has_placeholder(constant):
+    if placeholder.placeholders_in(constant):
         return Constant(constant, has_placeholder=True)
     declared = component.interface.parameters.get(name) if component else None
     if declared and constant is not None:

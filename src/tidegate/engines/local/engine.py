@@ -100,6 +100,10 @@ class _Loop:
         self.steps: list[StepFinished] = []
         self.error: Mapping[str, Any] | None = None
         self.started = time.monotonic()
+        self.deadline = float(plan.settings.get("activeDeadlineSeconds", 0))
+
+    def _left(self) -> float | None:
+        return max(0.0, self.started + self.deadline - time.monotonic()) if self.deadline else None
 
     def run(self) -> Outcome:
         with ThreadPoolExecutor(self.jobs, thread_name_prefix="tidegate-step") as pool:
@@ -107,9 +111,16 @@ class _Loop:
                 self.graph.start()
                 self._drain(pool)
                 while not self.graph.done:
-                    ready, done = self.ends.get()
+                    ready, done = self.ends.get(timeout=self._left())
                     self._finish(ready, done)
                     self._drain(pool)
+            except queue.Empty:
+                self.site.cancel.set()
+                _shut_down(pool)
+                self._cancelled()
+                found = f"the run took longer than its activeDeadlineSeconds, {self.deadline:g} s"
+                self.error = {"code": "run-timeout", "message": found}
+                return self._outcome(FAILED, Values())
             except KeyboardInterrupt:
                 self.site.cancel.set()
                 _shut_down(pool)

@@ -21,7 +21,7 @@ _APPLIED = {
     "secretAsEnv", "configMapAsEnv", "secretAsVolume", "configMapAsVolume", "pvcMount", "emptyDirMounts",
     "genericEphemeralVolume", "fieldPathAsEnv", "activeDeadlineSeconds", "enabledSharedMemory",
 }  # fmt: skip
-_PIPELINE_APPLIED = {"workspace"}
+_PIPELINE_APPLIED = {"workspace", "activeDeadlineSeconds"}
 _KINDS = {"secret": "secrets", "configMap": "config-maps"}
 
 
