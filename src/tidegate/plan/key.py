@@ -36,9 +36,12 @@ class KeyParts:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def digests(self) -> dict[str, str]:
-        """A short digest a part, kept in step records to say later which part changed."""
-        parts = {k: json.dumps(v, sort_keys=True) for k, v in self.__dict__.items()}
-        return {k: hashlib.sha256(v.encode()).hexdigest()[:16] for k, v in parts.items()}
+        """A short digest a part and an input, kept in step records to say later which one changed."""
+        parts = {n: v for n, v in self.__dict__.items() if n not in ("parameters", "artifacts")}
+        parts |= {f"parameter {n}": v for n, v in self.parameters.items()}
+        parts |= {f"artifact {n}": v for n, v in self.artifacts.items()}
+        texts = {n: json.dumps(v, sort_keys=True) for n, v in parts.items()}
+        return {n: hashlib.sha256(t.encode()).hexdigest()[:16] for n, t in texts.items()}
 
 
 def named_key(pipeline: str, component: Component, name: str) -> str:

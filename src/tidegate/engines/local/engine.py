@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -21,6 +19,7 @@ from tidegate.engines.local.graph import Graph, Ready, Values
 from tidegate.engines.local.host import Host
 from tidegate.engines.local.kubernetes import check_settings
 from tidegate.engines.local.process import Launcher
+from tidegate.engines.local.scratch import scratch_folder
 from tidegate.engines.local.worker import Done, Site, perform
 from tidegate.plan.events import CANCELED, FAILED, SUCCEEDED, Outcome, Report, StepFinished, StepStarted
 from tidegate.plan.model import Plan
@@ -41,6 +40,7 @@ class LocalEngine:
         run_id: the run's id in the store.
         jobs: steps at a time; the number of cores by default.
         use_cache: False runs every step, whatever the cache holds.
+        finished: steps of this same run that succeeded before it was interrupted, by path; they stay finished.
     """
 
     store: Store
@@ -48,27 +48,28 @@ class LocalEngine:
     run_id: str
     jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
     use_cache: bool = True
+    finished: Mapping[str, StepRecord] = field(default_factory=dict)
 
     def run(self, plan: Plan, arguments: Arguments, report: Report) -> Outcome:
         """Run the plan; Ctrl-C (KeyboardInterrupt) kills every step and ends the run as CANCELED."""
         check_host(plan, self.host)
         arguments = check_arguments(plan, arguments)
-        scratch = Path(tempfile.mkdtemp(prefix="tidegate-"))
+        with scratch_folder(self.run_id) as scratch:
+            return self._run(plan, arguments, report, scratch)
+
+    def _run(self, plan: Plan, arguments: Arguments, report: Report, scratch: Path) -> Outcome:
         context = self._context(plan)
-        graph = Graph(plan, arguments, context)
         launcher = Launcher()
-        blobs = Blobs(self.store)
         site = Site(
-            self.run_id, blobs, Cache(self.store), Runs(self.store), launcher, self.host, scratch, report,
-            threading.Event(), context, plan.name, self.use_cache,
+            self.run_id, Blobs(self.store), Cache(self.store), Runs(self.store), launcher, self.host, scratch, report,
+            threading.Event(), context, plan.name, self.use_cache, self.finished,
         )  # fmt: skip
         if plan.settings.get("workspace"):
             Path(context["workspace_path"]).mkdir(parents=True, exist_ok=True)
         try:
-            return _Loop(plan, graph, site, self.jobs).run()
+            return _Loop(plan, Graph(plan, arguments, context), site, self.jobs).run()
         finally:
             launcher.close()
-            shutil.rmtree(scratch, ignore_errors=True)
 
     def _context(self, plan: Plan) -> dict[str, str]:
         now = iso(time.time())
@@ -154,10 +155,11 @@ class _Loop:
 
     def _finish(self, ready: Ready, done: Done) -> None:
         self.graph.finish(ready, SUCCEEDED if done.state == SUCCEEDED else FAILED, done.outputs, done.error)
-        self._note(StepFinished(ready.path, done.state, done.cached, done.seconds, done.error), done, ready)
+        self._note(_event(ready, done), done, ready)
 
     def _note(self, finished: StepFinished, done: Done, ready: Ready | None) -> None:
-        self.site.runs.step(self.site.run_id, _record(finished, done, ready))
+        if not done.kept:
+            self.site.runs.step(self.site.run_id, _record(finished, done, ready))
         self.steps.append(finished)
         if finished.error and not self.error:
             self.error = {**finished.error, "step": finished.step}
@@ -166,7 +168,7 @@ class _Loop:
     def _cancelled(self) -> None:
         while not self.ends.empty():
             ready, done = self.ends.get()
-            self._note(StepFinished(ready.path, done.state, done.cached, done.seconds, done.error), done, ready)
+            self._note(_event(ready, done), done, ready)
 
     def _outcome(self, state: str, outputs: Values) -> Outcome:
         seconds = time.monotonic() - self.started
@@ -185,6 +187,11 @@ def _shut_down(pool: ThreadPoolExecutor) -> None:
             return pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _event(ready: Ready, done: Done) -> StepFinished:
+    note = "finished before" if done.kept else ""
+    return StepFinished(ready.path, done.state, done.cached, done.seconds, done.error, note)
+
+
 def _record(finished: StepFinished, done: Done, ready: Ready | None) -> StepRecord:
     return StepRecord(
         path=finished.step,
@@ -193,15 +200,10 @@ def _record(finished: StepFinished, done: Done, ready: Ready | None) -> StepReco
         seconds=done.seconds,
         key=done.key,
         parts=dict(done.parts),
-        inputs=_json(ready.inputs if ready else Values()),
-        outputs=_json(done.outputs),
+        inputs=(ready.inputs if ready else Values()).as_json(),
+        outputs=done.outputs.as_json(),
         error=dict(done.error) if done.error else None,
         log=done.log,
         attempts=done.attempts,
         note=finished.note,
     )
-
-
-def _json(values: Values) -> dict[str, Any]:
-    artifacts = {n: [a.as_json() for a in found] for n, found in values.artifacts.items()}
-    return {"parameters": dict(values.parameters), "artifacts": artifacts}

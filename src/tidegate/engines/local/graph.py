@@ -26,7 +26,7 @@ from tidegate.ir import condition
 from tidegate.ir.placeholder import Placeholder, substitute
 from tidegate.plan.events import FAILED, SKIPPED, SUCCEEDED
 from tidegate.plan.model import Component, Constant, Dag, FinalStatus, FromInput, FromTask, Plan, Source, Task
-from tidegate.plan.value import Artifact, coerce
+from tidegate.plan.value import Artifact, artifact_from_json, coerce
 
 Artifacts = dict[str, list[Artifact]]
 RunContext = Mapping[str, str]
@@ -38,6 +38,17 @@ class Values:
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
     artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The values as records keep them."""
+        artifacts = {n: [a.as_json() for a in found] for n, found in self.artifacts.items()}
+        return {"parameters": dict(self.parameters), "artifacts": artifacts}
+
+
+def values_from_json(body: Mapping[str, Any]) -> Values:
+    """Read what ``Values.as_json`` wrote."""
+    artifacts = {n: [artifact_from_json(a) for a in found] for n, found in body.get("artifacts", {}).items()}
+    return Values(body.get("parameters", {}), artifacts)
 
 
 @dataclass(frozen=True)

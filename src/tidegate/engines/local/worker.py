@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 from tidegate.engines.local import files, kubernetes
 from tidegate.engines.local.claims import create_claim, delete_claim
 from tidegate.engines.local.command import Asked, Claim, PythonStep, asked
-from tidegate.engines.local.graph import Ready, Values, task_context
+from tidegate.engines.local.graph import Ready, Values, task_context, values_from_json
 from tidegate.engines.local.host import Host
 from tidegate.engines.local.importer import bring
 from tidegate.engines.local.job import Given, failure, make_job
@@ -22,7 +23,7 @@ from tidegate.engines.local.limits import Limits, memory_of, read_limits
 from tidegate.engines.local.packages import installed, interpreter
 from tidegate.engines.local.process import Job, Launcher, Process
 from tidegate.engines.local.resolve import Resolver
-from tidegate.errors import StepFailed, TidegateError
+from tidegate.errors import Damaged, NotFound, StepFailed, TidegateError
 from tidegate.ir.placeholder import as_text, placeholders, substitute
 from tidegate.plan.events import CANCELED, FAILED, SUCCEEDED, Notice, Report, StepLog
 from tidegate.plan.key import KeyParts, key_parts, named_key
@@ -30,7 +31,7 @@ from tidegate.plan.model import Container, Executor, Importer
 from tidegate.plan.value import artifact_from_json
 from tidegate.store.blobs import Blobs
 from tidegate.store.cache import Cache, Miss
-from tidegate.store.runs import Runs
+from tidegate.store.runs import Runs, StepRecord
 
 POLL = 0.05
 LONGEST_LINE = 65536
@@ -38,7 +39,7 @@ LONGEST_LINE = 65536
 
 @dataclass(frozen=True)
 class Done:
-    """How one step ended."""
+    """How one step ended; ``kept``: before this run was interrupted and resumed."""
 
     state: str
     outputs: Values = field(default_factory=Values)
@@ -49,6 +50,7 @@ class Done:
     parts: Mapping[str, str] = field(default_factory=dict)
     log: str = ""
     attempts: int = 1
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Site:
     context: Mapping[str, str]
     pipeline: str
     use_cache: bool = True
+    finished: Mapping[str, StepRecord] = field(default_factory=dict)
     running: set[int] = field(default_factory=set)
 
 
@@ -93,6 +96,8 @@ def perform(site: Site, ready: Ready, executor: Executor) -> Done:
     try:
         if site.cancel.wait(ready.delay):
             return Done(CANCELED)
+        if done := _kept(site, ready):
+            return done
         done = _imported(site, ready, executor) if isinstance(executor, Importer) else _contained(site, ready, executor)
     except TidegateError as e:
         done = Done(FAILED, error=e.as_json())
@@ -102,6 +107,22 @@ def perform(site: Site, ready: Ready, executor: Executor) -> Done:
             FAILED, error={"code": "scratch", "message": f"the scratch folder {site.scratch}: {e}", "hint": hint}
         )
     return replace(done, seconds=time.monotonic() - started)
+
+
+def _kept(site: Site, ready: Ready) -> Done | None:
+    """The step's end before the run was interrupted, if it had the same inputs and its outputs are whole."""
+    record = site.finished.get(ready.path)
+    # as text, since NaN is not equal to itself
+    if not record or json.dumps(record.inputs, sort_keys=True) != json.dumps(ready.inputs.as_json(), sort_keys=True):
+        return None
+    outputs = values_from_json(record.outputs)
+    try:
+        for artifact in (a for found in outputs.artifacts.values() for a in found if a.digest):
+            site.blobs.check(artifact.digest, artifact.kind)
+    except (Damaged, NotFound) as e:
+        site.report(Notice(f"{ready.path}: what it made is damaged, it runs again: {e.found}"))
+        return None
+    return Done(SUCCEEDED, outputs, cached=True, kept=True)
 
 
 def _imported(site: Site, ready: Ready, importer: Importer) -> Done:
