@@ -1,5 +1,7 @@
 """Container components: commands with placeholders, run on this machine."""
 
+import importlib
+import json
 from pathlib import Path
 from typing import Optional
 
@@ -220,8 +222,6 @@ def test_the_whole_executor_input_can_be_an_argument(run: Runner) -> None:
     def p() -> str:
         return whole(x=3, xs=[1, 2.5]).output
 
-    import json
-
     seen = json.loads(run(p).value)
     assert seen["inputs"]["parameterValues"] == {"x": 3, "xs": [1, 2.5]}
     assert "out" in seen["outputs"]["parameters"]
@@ -367,18 +367,23 @@ def test_the_image_map_of_the_project_is_read_from_beside_the_pipeline(
     assert run(greet, name="map").value == "hello map"
 
 
-def test_a_containerised_python_component_runs_its_module(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What ``target_image`` compiles to: kfp's executor on a function of a module that the image holds."""
-    (run.folder / "job.py").write_text(
+def test_a_containerised_python_component_runs_in_the_folder_that_stands_for_its_image(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ``target_image`` compiles to: kfp's executor, which finds the function through the image's kfp_config.ini."""
+    image = run.folder / "image"
+    image.mkdir()
+    (image / "kfp_job.py").write_text(
         "from kfp import dsl\n\n\n@dsl.component(base_image='python:3.11', target_image='me/job:1')\n"
         "def double(x: int) -> int:\n    return 2 * x\n"
     )
-    monkeypatch.syspath_prepend(str(run.folder))
-    monkeypatch.setenv("PYTHONPATH", str(run.folder), prepend=":")
-    import job
+    (image / "kfp_config.ini").write_text("[Components]\ndouble = kfp_job.py\n")
+    monkeypatch.syspath_prepend(str(image))
+    monkeypatch.setenv("TIDEGATE_IMAGES", json.dumps({"me/job:*": f"env --chdir={image}"}))
+    double = importlib.import_module("kfp_job").double
 
     @dsl.pipeline(name="p")
     def p() -> int:
-        return job.double(x=4).output
+        return double(x=double(x=4).output).output
 
-    assert run(p).value == 8
+    assert run(p).value == 16
