@@ -81,16 +81,13 @@ def made(text: str) -> dsl.Dataset:
 
 
 @component
-def two_made(
-    text: str,
-) -> NamedTuple("Two", [("data", dsl.Dataset), ("model", dsl.Model), ("n", int)]):
-    Two = NamedTuple("Two", [("data", dsl.Dataset), ("model", dsl.Model), ("n", int)])
+def two_made(text: str) -> NamedTuple("Two", [("data", dsl.Dataset), ("model", dsl.Model), ("n", int)]):
     data = dsl.Dataset(uri=dsl.get_uri(suffix="data"), metadata={"which": "data"})
     model = dsl.Model(uri=dsl.get_uri(suffix="model"), metadata={"which": "model"})
     for artifact in (data, model):
         with open(artifact.path, "w") as f:
             f.write(f"{text} {artifact.metadata['which']}")
-    return Two(data=data, model=model, n=7)
+    return data, model, 7
 
 
 @component
