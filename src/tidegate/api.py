@@ -201,6 +201,7 @@ def _resume(
     artifacts = values_from_json({"artifacts": record.artifacts}).artifacts
     finished = {s.path: s for s in runs.steps(record.id) if s.state == SUCCEEDED}
     arguments = Arguments(record.parameters, artifacts)
+    runs.reopen(record.id)
     return _run(prepared, arguments, options, store, record.id, report, finished)
 
 

@@ -130,6 +130,10 @@ class Runs:
         """Write how a run ended."""
         self.store.put(f"{_folder(run_id)}/outcome.json", _text(record))
 
+    def reopen(self, run_id: str) -> None:
+        """Take back how a run ended: it goes on."""
+        self.store.delete(f"{_folder(run_id)}/outcome.json")
+
     def outcome(self, run_id: str) -> OutcomeRecord | None:
         """Return how a run ended, None while it has not."""
         try:

@@ -61,8 +61,8 @@ class LocalEngine:
         context = self._context(plan)
         launcher = Launcher()
         site = Site(
-            self.run_id, Blobs(self.store), Cache(self.store), Runs(self.store), launcher, self.host, scratch, report,
-            threading.Event(), context, plan.name, self.use_cache, self.finished,
+            self.run_id, Blobs(self.store, self.run_id), Cache(self.store), Runs(self.store), launcher, self.host, scratch,
+            report, threading.Event(), context, plan.name, self.use_cache, self.finished,
         )  # fmt: skip
         if plan.settings.get("workspace"):
             Path(context["workspace_path"]).mkdir(parents=True, exist_ok=True)
