@@ -444,3 +444,44 @@ def test_items_with_quotes_newlines_and_other_scripts_arrive_whole(run: Runner) 
         return out(constant=dsl.Collected(constant.output), parameter=dsl.Collected(parameter.output))
 
     assert run(p, given=words).values == {"constant": words, "parameter": words}
+
+
+@pytest.mark.parametrize("texts", [["a", "b"], []])
+def test_a_loop_over_a_list_of_artifacts_that_is_an_input(run: Runner, texts: list[str]) -> None:
+    @dsl.pipeline(name="inner")
+    def inner(data: dsl.Input[list[dsl.Dataset]], mark: str) -> list:
+        with dsl.ParallelFor(items=data, parallelism=1) as item:
+            first = read(data=item)
+            with dsl.If(first.output != "b"):
+                each = say(text=f"{mark}{first.output}")
+        return dsl.Collected(each.output)
+
+    @dsl.pipeline(name="p")
+    def p(texts: list[str]) -> list:
+        with dsl.ParallelFor(texts) as text:
+            made = write(text=text)
+        return inner(data=dsl.Collected(made.outputs["out"]), mark="-").output
+
+    assert run(p, texts=texts).value == [f"-{t}" for t in texts if t != "b"]
+
+
+def test_a_loop_over_artifacts_inside_a_loop_over_artifacts(run: Runner) -> None:
+    @component
+    def both(a: dsl.Input[dsl.Dataset], b: dsl.Input[dsl.Dataset]) -> str:
+        return open(a.path).read() + open(b.path).read()
+
+    @dsl.pipeline(name="inner")
+    def inner(xs: dsl.Input[list[dsl.Dataset]], ys: dsl.Input[list[dsl.Dataset]]) -> list:
+        with dsl.ParallelFor(items=xs) as x, dsl.ParallelFor(items=ys) as y:
+            each = both(a=x, b=y)
+        return dsl.Collected(each.output)
+
+    @dsl.pipeline(name="p")
+    def p() -> list:
+        with dsl.ParallelFor(["a", "b"]) as text:
+            xs = write(text=text)
+        with dsl.ParallelFor(["1", "2"]) as text:
+            ys = write(text=text)
+        return inner(xs=dsl.Collected(xs.outputs["out"]), ys=dsl.Collected(ys.outputs["out"])).output
+
+    assert run(p).value == [["a1", "a2"], ["b1", "b2"]]
