@@ -8,10 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from importlib.metadata import distribution
 from typing import Any
-
-from google.protobuf import json_format
 
 from tidegate.errors import DefinitionError
 from tidegate.ir.placeholder import placeholders_in
@@ -36,6 +33,8 @@ def check(spec: Spec, platforms: Spec | None = None) -> None:
 
 
 def _shape(spec: Spec, kind: str) -> None:
+    from google.protobuf import json_format
+
     try:
         json_format.ParseDict(spec, getattr(_protos(), kind)())
     except (json_format.ParseError, RecursionError, AttributeError, TypeError, ValueError) as e:
@@ -50,6 +49,8 @@ def _shape(spec: Spec, kind: str) -> None:
 @cache
 def _protos() -> Any:
     """The module of kfp's PipelineSpec protos, from its file: importing kfp around it takes ten times as long."""
+    from importlib.metadata import distribution
+
     file = distribution("kfp-pipeline-spec").locate_file("kfp/pipeline_spec/pipeline_spec_pb2.py")
     spec = importlib.util.spec_from_file_location("tidegate.ir._pipeline_spec_pb2", str(file))
     assert spec

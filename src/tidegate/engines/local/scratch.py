@@ -48,7 +48,9 @@ def _make(run_id: str) -> tuple[Path, TextIO]:
         fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError as e:
         hint = "Free space there, or set TMPDIR to another folder."
-        raise Trouble(f"no folder can be made in {tempfile.gettempdir()}: {e.strerror}", hint=hint, code="scratch") from e
+        raise Trouble(
+            f"no folder can be made in {tempfile.gettempdir()}: {e.strerror}", hint=hint, code="scratch"
+        ) from e
     return folder, lock
 
 
