@@ -134,7 +134,7 @@ def test_a_folder_that_cannot_be_written_costs_only_time(project: Path) -> None:
 
 def test_what_changed_while_it_was_read_is_not_kept(tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
-    file.write_text("{}")
+    old(file, "{}")
     kept = Kept(tmp_path / "kept", "")
     with watching(str(file)) as sources:
         definition = api.Definition({"pipelineInfo": {"name": "x"}})
