@@ -18,7 +18,7 @@ from tidegate.errors import NotFound
 from tidegate.store.base import Entry, Store
 from tidegate.store.blobs import DIRECTORY, FILE, Blobs
 from tidegate.store.cache import Cache, Hit
-from tidegate.store.gc import DAY, Policy, Survey, choose, collect
+from tidegate.store.gc import DAY, Policy, Survey, choose, collect, remove_runs
 from tidegate.store.local import LocalStore
 from tidegate.store.runs import OutcomeRecord, RunRecord, Runs, StepRecord
 
@@ -199,3 +199,18 @@ def test_the_command_says_what_would_go_and_what_went(tmp_path: Path, artifacts:
         said = gc(*words)
         assert said.returncode == 2
         assert "A number and" in said.stderr
+
+
+def test_a_forgotten_run_lets_its_blobs_go_and_one_that_made_a_version_stays(store: Store, artifacts: Path) -> None:
+    one, two = "20260101-000000-aaaaaa", "20260101-000001-bbbbbb"
+    blobs = Blobs(store)
+    for run, name in ((one, "lost"), (two, "version")):
+        Runs(store).create(RunRecord(run, "p", "sha256:0"))
+        digest = blobs.add(artifacts / name).digest
+        Runs(store).step(run, StepRecord("a", "SUCCEEDED", outputs={"artifacts": {"a": [{"digest": digest}]}}))
+    store.put("ledger/m/000000000001.json", json.dumps({"run": two}).encode())
+    assert not collect(store, Policy(), LATER).blobs
+    assert remove_runs(store, [one, two]) == ([one], [two])
+    assert [r.id for r in Runs(store).list(10)] == [two]
+    assert len(collect(store, Policy(), LATER).blobs) == 1
+    assert Runs(store).steps(two)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tidegate.errors import NotFound
@@ -86,6 +86,24 @@ def choose(found: Survey, policy: Policy, now: float) -> Sweep:
     needed = found.needed.union(*(found.entries[e] for e in left))
     blobs = [d for d, e in found.blobs.items() if d not in needed and now - e.modified > policy.grace]
     return Sweep(tuple(e.key for e in gone), tuple(blobs), sum(found.blobs[d].size for d in blobs))
+
+
+def remove_runs(store: Store, runs: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Forget runs, so that a collection may take what only they refer to.
+
+    Returns:
+        The runs that were removed, and those that stay because a record of the ledger names them.
+    """
+    ledger = b"".join(store.get(e.key) for e in store.list("ledger"))
+    kept = [run for run in runs if run.encode() in ledger]
+    removed = [run for run in runs if run not in kept]
+    for run in removed:
+        records = [e.key for e in store.list(f"runs/{run}")]
+        for key in sorted(
+            records, key=lambda k: k.endswith("/run.json")
+        ):  # the run itself last: a rest can be removed again
+            store.delete(key)
+    return removed, kept
 
 
 def _bytes(found: Survey, entries: list[Entry]) -> int:
