@@ -9,8 +9,10 @@ from kfp import dsl
 
 from tests.engines.project import Project
 from tidegate.engines.local import command
-from tidegate.engines.local.host import container_runtime
+from tidegate.engines.local.host import Host, container_runtime
 from tidegate.errors import ConfigError, DefinitionError
+from tidegate.ir.placeholder import Text, parse
+from tidegate.plan.model import Container
 
 HOST = '[tool.tidegate.images]\n"alpine:*" = "host"\n"python*" = "env GREETING=hello"\n'
 

@@ -21,7 +21,8 @@ from typing import Any
 from tidegate.ir.load import Definition, is_compiled
 
 _OURS = Path(__file__).parents[1]
-_ENVIRONMENTS = tuple({str(Path(p).resolve()) for p in (sys.prefix, sys.base_prefix, "/proc", "/dev", "/sys")})
+_PREFIXES = (sys.prefix, sys.base_prefix)  # as they are called and as they are: an environment may be reached by a link
+_ENVIRONMENTS = ("/proc", "/dev", "/sys", *_PREFIXES, *(str(Path(p).resolve()) for p in _PREFIXES))
 CLOCK_SECONDS = 0.1  # a file's time may be that much behind the clock
 _LIBRARY = str(Path(os.__file__).parent)
 _MAPPING = {os.__file__, "<frozen os>", "<frozen _collections_abc>"}  # what stands between os.environ and who asks

@@ -6,6 +6,7 @@ that of its manifest, sorted lines ``<sha256> <size> <relative path>``, which is
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -211,10 +212,12 @@ class Blobs:
             self.store.put(f"leases/{digest[7:]}/{self.run}", b"")
 
     def _chunks(self, digest: str) -> Iterator[bytes]:
-        try:
-            yield from self.store.chunks(_key(digest))
-        except NotFound:
-            yield from self.store.chunks(condemned(_key(digest)))
+        key = _key(digest)
+        for place in (key, condemned(key)):
+            with contextlib.suppress(NotFound):
+                yield from self.store.chunks(place)
+                return
+        yield from self.store.chunks(key)  # brought back between the two looks
 
     def _pass(self, digest: str, take: Callable[[bytes], object]) -> None:
         """Hand the bytes of a blob on in pieces; raise ``Damaged`` at the end when they were not its own."""

@@ -12,11 +12,16 @@ was killed in between is finished by the next one.
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import re
+import secrets
+import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tidegate.errors import NotFound
+from tidegate.errors import Conflict, NotFound
 from tidegate.store.base import Entry, Store
 from tidegate.store.blobs import Blobs, condemned
 
@@ -24,7 +29,8 @@ DAY = 86400.0
 LEASE_SECONDS = 7 * DAY
 _DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 _BLOB = re.compile(r"(?:condemned/)?blobs/sha256/([0-9a-f]{2})/([0-9a-f]{62})")
-_NO_RECORDS = {"blobs", "cache", "leases", "condemned", "damaged", "probe", "tmp"}
+_CLAIM = "gc/claim"
+_NO_RECORDS = {"gc", "blobs", "cache", "leases", "condemned", "damaged", "probe", "tmp"}
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,19 @@ class Sweep:
 
 
 def collect(store: Store, policy: Policy, now: float, *, dry_run: bool = False) -> Sweep:
-    """Remove what a policy lets go; return what was removed, or would be."""
-    if not dry_run:
-        _finish(store, now)
-    chosen = choose(survey(store), policy, now)
+    """Remove what a policy lets go; return what was removed, or would be.
+
+    Raises:
+        Conflict: another collection is going on this store (code ``gc-going``).
+    """
     if dry_run:
-        return chosen
+        return choose(survey(store), policy, now)
+    with _alone(store):
+        _finish(store, now)
+        return _carry_out(store, choose(survey(store), policy, now), now)
+
+
+def _carry_out(store: Store, chosen: Sweep, now: float) -> Sweep:
     for key in chosen.entries:
         store.delete(key)
     for digest in chosen.blobs:
@@ -74,6 +87,35 @@ def collect(store: Store, policy: Policy, now: float, *, dry_run: bool = False) 
             store.move(_key(digest), condemned(_key(digest)))
     removed = _finish(store, now)
     return Sweep(chosen.entries, tuple(removed), sum(removed.values()))
+
+
+@contextlib.contextmanager
+def _alone(store: Store) -> Iterator[None]:
+    """Hold the store's one claim to collect; that of a process which is gone, or of yesterday, does not count."""
+    mine = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "nonce": secrets.token_hex(8)}).encode()
+    found = store.find(_CLAIM)
+    if found and (time.time() - found.modified > DAY or _is_gone(store)):
+        store.delete(_CLAIM)
+    if not store.put_new(_CLAIM, mine):
+        hint = "Wait for it; it is in the store under " + _CLAIM
+        raise Conflict("another collection is going on this store", hint=hint, code="gc-going")
+    try:
+        yield
+    finally:
+        store.delete(_CLAIM)
+
+
+def _is_gone(store: Store) -> bool:
+    try:
+        said = json.loads(store.get(_CLAIM))
+        if said["host"] != socket.gethostname():
+            return False
+        os.kill(said["pid"], 0)
+    except (ProcessLookupError, NotFound):
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def choose(found: Survey, policy: Policy, now: float) -> Sweep:

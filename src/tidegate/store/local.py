@@ -79,14 +79,20 @@ class LocalStore:
 
     def put_new(self, key: str, data: bytes) -> bool:
         """See ``Store``."""
-        created = self._create(key, [data])
-        return created or self.get(key) == data
+        while True:
+            if self._create(key, [data]):
+                return True
+            with contextlib.suppress(NotFound):  # deleted since: nobody's, so try again
+                return self.get(key) == data
 
     def put_file_new(self, key: str, path: Path) -> bool:
         """See ``Store``."""
-        with path.open("rb") as f:
-            created = self._create(key, iter(lambda: f.read(CHUNK), b""))
-        return created or self._same(key, path)
+        while True:
+            with path.open("rb") as f:
+                if self._create(key, iter(lambda: f.read(CHUNK), b"")):
+                    return True
+            with contextlib.suppress(NotFound):
+                return self._same(key, path)
 
     def find(self, key: str) -> Entry | None:
         """See ``Store``."""
