@@ -13,7 +13,7 @@ from components.split.component import split
 from components.train_sklearn.component import train_sklearn
 from components.validate.component import validate
 
-Outputs = NamedTuple("Outputs", [("accuracy", float), ("registered", bool), ("version", int), ("digest", str)])  # noqa: UP014
+Outputs = NamedTuple("Outputs", [("accuracy", float), ("registered", bool), ("version", int), ("digest", str)])
 POLICY = tidegate.policy(Path(__file__).with_name("policy.toml"))
 KEYS = ["time", "customer", "merchant", "date"]
 

@@ -17,7 +17,7 @@ from components.resolve_data.component import resolve_data
 from components.train_transformer.component import train_transformer
 from components.validate.component import validate
 
-Outputs = NamedTuple("Outputs", [("accuracy", float), ("registered", bool), ("version", int), ("reason", str)])  # noqa: UP014
+Outputs = NamedTuple("Outputs", [("accuracy", float), ("registered", bool), ("version", int), ("reason", str)])
 POLICY = tidegate.policy(Path(__file__).with_name("policy.toml"))
 
 

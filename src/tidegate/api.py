@@ -11,23 +11,27 @@ from typing import Any
 
 from tidegate.author.images import check_code, check_pinned, read_lock
 from tidegate.engines.base import Arguments, check_arguments
-from tidegate.engines.local.command import check_commands, own_step
-from tidegate.engines.local.engine import LocalEngine
-from tidegate.errors import DefinitionError, NotFound, Trouble
+from tidegate.engines.local.command import own_step
+from tidegate.engines.local.engine import LocalEngine, check_host
+from tidegate.engines.local.graph import Values, values_from_json
+from tidegate.engines.local.host import read_host
+from tidegate.engines.local.kubernetes import not_applied
+from tidegate.errors import Conflict, DefinitionError, NotFound, ParameterError, Trouble
 from tidegate.ir.check import check
 from tidegate.ir.load import Definition, load, of_pipeline
 from tidegate.plan.build import build
-from tidegate.plan.events import FAILED, Event, Notice, Outcome
+from tidegate.plan.difference import definition_changes
+from tidegate.plan.events import FAILED, SUCCEEDED, Event, Notice, Outcome
 from tidegate.plan.key import environment_digest
-from tidegate.plan.model import Constant, Container, Dag, Plan, Task
+from tidegate.plan.model import ArtifactSlot, Constant, Container, Dag, Plan, Task
 from tidegate.plan.value import Artifact
-from tidegate.project import Project, read_project, user_name
+from tidegate.project import PROJECT_FILE, Project, cache_folder, read_project, user_name
 from tidegate.registry import mlflow, policy
 from tidegate.revision import revision
 from tidegate.store.base import Store
-from tidegate.store.blobs import Blobs
+from tidegate.store.blobs import Blobs, digest_path
 from tidegate.store.open import open_store
-from tidegate.store.runs import OutcomeRecord, RunRecord, Runs, new_run_id
+from tidegate.store.runs import OutcomeRecord, RunRecord, Runs, StepRecord, new_run_id
 
 
 @dataclass(frozen=True)
@@ -75,16 +79,11 @@ class Run:
         """A local copy of an output artifact's bytes, made when it is asked for; None where it has none."""
         if not artifact.digest:
             return None
-        path = _cache_folder() / "outputs" / artifact.digest[7:] / artifact.name
+        path = cache_folder() / "outputs" / artifact.digest[7:] / artifact.name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             Blobs(self.store).fetch(artifact.digest, path, kind=artifact.kind)
         return path
-
-
-def _cache_folder() -> Path:
-    """The user's own cache folder (XDG Base Directory Specification)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidegate"
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,7 @@ class Options:
         jobs: steps at a time; all cores by default.
         cache: use results of earlier runs.
         artifacts: input artifacts of the root, by path.
+        resume: go on with this run (an id, or ``last``) instead of starting one: what finished stays finished.
         mirror: write the run into MLflow when it is over; None = where MLflow is installed and the project
             does not say ``mlflow = false``.
     """
@@ -104,6 +104,7 @@ class Options:
     jobs: int | None = None
     cache: bool = True
     artifacts: Mapping[str, Path] = field(default_factory=dict)
+    resume: str = ""
     mirror: bool | None = None
 
 
@@ -115,10 +116,16 @@ def prepare(target: Any) -> Prepared:
     """
     named = target if isinstance(target, str) else _source(target)
     definition = load(target) if isinstance(target, str) else of_pipeline(target, named)
-    check(definition.spec)
-    file = Path(named.partition(":")[0])
-    project = read_project(file.resolve().parent if file.exists() else None)
-    return Prepared(named, definition, build(definition.spec), project)
+    check(definition.spec, definition.platforms)
+    return Prepared(named, definition, build(definition.spec, definition.platforms), _project(named))
+
+
+def _project(target: str) -> Project:
+    """The project around the file, else the one around the working directory."""
+    file = Path(target.partition(":")[0])
+    around = read_project(file.resolve().parent) if file.exists() else read_project()
+    here = read_project()
+    return here if not (around.root / PROJECT_FILE).is_file() and (here.root / PROJECT_FILE).is_file() else around
 
 
 def _source(pipeline: Any) -> str:
@@ -143,8 +150,9 @@ def check_run(prepared: Prepared, parameters: Mapping[str, Any], options: Option
     for name, path in options.artifacts.items():
         if not path.exists():
             raise NotFound(f"the input artifact {name!r} is not at {path}", allowed="A file or folder that exists.")
-    arguments = check_arguments(prepared.plan, Arguments(parameters, {n: [] for n in options.artifacts}))
-    check_commands(prepared.plan)
+    given = Arguments({**prepared.definition.parameters, **parameters}, {n: [] for n in options.artifacts})
+    arguments = check_arguments(prepared.plan, given)
+    check_host(prepared.plan, read_host(prepared.project))
     return arguments
 
 
@@ -168,15 +176,64 @@ def run(
     """
     options = options or Options()
     prepared = target if isinstance(target, Prepared) else prepare(target)
+    if options.resume:
+        return _resume(prepared, parameters or {}, options, report)
     arguments = check_run(prepared, parameters or {}, options)
-    if prepared.definition.platforms:
-        report(Notice("Kubernetes settings of this pipeline are not applied by the local engine."))
     store = open_store(options.store or prepared.project.store_uri)
-    arguments = Arguments(arguments.parameters, _given(options.artifacts, Blobs(store)))
+    slots = prepared.plan.root.interface.artifacts
+    arguments = Arguments(arguments.parameters, _given(options.artifacts, slots, Blobs(store)))
     record = _record(prepared, arguments)
-    Runs(store).create(record)
-    outcome = _run(prepared, arguments, options, store, record.id, report)
-    return Run(outcome, store, *_mirror(store, record.id, options, prepared.project.setting("mlflow")))
+    runs = Runs(store)
+    runs.keep_plan(record.plan_digest, prepared.definition.spec)
+    runs.create(record)
+    return _run(prepared, arguments, options, store, record.id, report, {})
+
+
+def _resume(
+    prepared: Prepared, parameters: Mapping[str, Any], options: Options, report: Callable[[Event], None]
+) -> Run:
+    store = open_store(options.store or prepared.project.store_uri)
+    runs = Runs(store)
+    record = runs.read(runs.last() if options.resume == "last" else options.resume)
+    _check_same(prepared, runs, record, parameters, options)
+    if record.environment != environment_digest():
+        report(Notice("the environment changed since this run began; what finished stays as it is"))
+    artifacts = values_from_json({"artifacts": record.artifacts}).artifacts
+    finished = {s.path: s for s in runs.steps(record.id) if s.state == SUCCEEDED}
+    arguments = Arguments(record.parameters, artifacts)
+    runs.reopen(record.id)
+    return _run(prepared, arguments, options, store, record.id, report, finished)
+
+
+def _check_same(
+    prepared: Prepared, runs: Runs, record: RunRecord, parameters: Mapping[str, Any], options: Options
+) -> None:
+    """Refuse to resume what is not the same run any more.
+
+    Raises:
+        DefinitionError: the definition changed (code ``resume-changed``), saying what.
+        ParameterError: parameters or artifacts were given that the run did not begin with.
+    """
+    if record.plan_digest != prepared.plan.digest:
+        before = runs.plan(record.plan_digest)
+        changes = definition_changes(before, prepared.definition.spec) if before else ["its definition"]
+        raise DefinitionError(
+            f"since run {record.id} began, this changed: {'; '.join(changes[:5])}",
+            allowed="A run goes on with the definition that it began with.",
+            hint="Start a new run: without --resume; steps that did not change come from the cache.",
+            code="resume-changed",
+        )
+    changed = [n for n, v in parameters.items() if record.parameters.get(n) != v]
+    recorded = {n: found[0]["digest"] for n, found in record.artifacts.items()}
+    changed += [n for n, path in options.artifacts.items() if recorded.get(n) != digest_path(path).digest]
+    if changed:
+        raise ParameterError(
+            f"run {record.id} did not begin with this {', '.join(changed)}",
+            allowed="A run goes on with the parameters and artifacts that it began with.",
+            hint="Start a new run (without --resume), or leave -p and -a out.",
+            code="resume-changed",
+        )
+    check_host(prepared.plan, read_host(prepared.project))
 
 
 def _run(
@@ -186,16 +243,22 @@ def _run(
     store: Store,
     run_id: str,
     report: Callable[[Event], None],
-) -> Outcome:
-    engine = LocalEngine(store, prepared.project.root, run_id, options.jobs or os.cpu_count() or 1, options.cache)
+    finished: Mapping[str, StepRecord],
+) -> Run:
+    if ignored := not_applied(prepared.plan):
+        report(Notice(f"not applied locally: {ignored}"))
+    host, jobs = read_host(prepared.project), options.jobs or os.cpu_count() or 1
+    engine = LocalEngine(store, host, run_id, jobs, options.cache, finished)
     try:
         outcome = engine.run(prepared.plan, arguments, report)
+    except Conflict:
+        raise  # another process runs this run: its outcome is not ours to write
     except BaseException as e:
         error = {"code": "interrupted", "message": str(e) or type(e).__name__}
         Runs(store).finish(run_id, OutcomeRecord(FAILED, error=error))
         raise
     Runs(store).finish(run_id, _finished(outcome))
-    return outcome
+    return Run(outcome, store, *_mirror(store, run_id, options, prepared.project.setting("mlflow")))
 
 
 def check_images(prepared: Prepared) -> None:
@@ -227,10 +290,10 @@ def _tasks(body: Dag | str) -> list[Task]:
     return [t for task in body.tasks.values() for t in (task, *_tasks(task.component.body))]
 
 
-def _given(paths: Mapping[str, Path], blobs: Blobs) -> dict[str, list[Artifact]]:
+def _given(paths: Mapping[str, Path], slots: Mapping[str, ArtifactSlot], blobs: Blobs) -> dict[str, list[Artifact]]:
     contents = {name: (path, blobs.add(path)) for name, path in paths.items()}
     return {
-        name: [Artifact(path.name, blobs.uri(c.digest), digest=c.digest, kind=c.kind, size=c.size)]
+        name: [Artifact(path.name, blobs.uri(c.digest), slots[name].type, c.digest, c.kind, c.size)]
         for name, (path, c) in contents.items()
     }
 
@@ -248,6 +311,7 @@ def _record(prepared: Prepared, arguments: Arguments) -> RunRecord:
         environment=environment_digest(),
         user=user_name(),
         target=prepared.target,
+        artifacts=Values({}, arguments.artifacts).as_json()["artifacts"],
     )
 
 

@@ -6,6 +6,7 @@ A setting is read from ``TIDEGATE_<NAME>``, else ``[tool.tidegate] <name>``, els
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import tomllib
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.errors import ConfigError
+
+PROJECT_FILE = "pyproject.toml"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,17 @@ def user_name() -> str:
         return f"uid-{os.getuid()}"
 
 
+def cache_folder() -> Path:
+    """The user's own cache folder: what is in it can be made again (XDG Base Directory Specification)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidegate"
+
+
+def state_folder(root: Path) -> Path:
+    """The folder for what steps keep on this machine, one a project: volumes, workspaces (XDG state)."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "tidegate"
+    return state / f"{root.name or 'root'}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
+
+
 def find_root(start: Path) -> Path:
     """Return the nearest folder at or above ``start`` with a pyproject.toml, else ``start`` itself.
 
@@ -49,7 +63,7 @@ def find_root(start: Path) -> Path:
     if said := os.environ.get("TIDEGATE_PROJECT"):
         return Path(said)
     start = start.resolve()
-    return next((p for p in (start, *start.parents) if (p / "pyproject.toml").is_file()), start)
+    return next((p for p in (start, *start.parents) if (p / PROJECT_FILE).is_file()), start)
 
 
 def read_project(start: Path | None = None) -> Project:
@@ -59,7 +73,7 @@ def read_project(start: Path | None = None) -> Project:
         ConfigError: pyproject.toml cannot be parsed.
     """
     root = find_root(start or Path.cwd())
-    path = root / "pyproject.toml"
+    path = root / PROJECT_FILE
     if not path.is_file():
         return Project(root)
     try:

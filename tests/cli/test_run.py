@@ -117,7 +117,7 @@ def test_a_failed_step_is_told_in_fifteen_lines_with_the_authors_frame_and_what_
     assert "step condition-1/explode failed" in lines[0]
     assert any("steps/work.py:22 in helper" in line for line in lines)
     assert "error[step-failed]: RuntimeError: cannot take 7.0" in said.err
-    assert lines[-1].endswith("tidegate run pipeline.py -p fail=true -p x=7")
+    assert "tidegate run pipeline.py -p fail=true -p x=7 --resume " in lines[-1]
     body = tidegate(project, "run", "pipeline.py", "-p", "fail=true", "--json").json
     assert (body["state"], body["error"]["code"], body["error"]["step"]) == (
         "FAILED",

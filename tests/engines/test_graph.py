@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -9,8 +10,9 @@ from google.protobuf import json_format
 from kfp import dsl
 
 from tidegate.engines.base import Arguments, check_arguments
-from tidegate.engines.local.command import python_step
+from tidegate.engines.local.command import PythonStep, asked
 from tidegate.engines.local.graph import Graph, Values
+from tidegate.engines.local.host import Host
 from tidegate.errors import ParameterError
 from tidegate.ir.check import check
 from tidegate.plan.build import build
@@ -90,7 +92,9 @@ def run(pipeline: Any, fails: int = 10**6, **parameters: Any) -> Ran:
         ready = graph.ready.pop(0)
         executor = plan.executors[str(ready.task.component.body)]
         assert isinstance(executor, Container)
-        name = python_step(executor).function
+        step = asked(executor, Host(Path()), "")
+        assert isinstance(step, PythonStep)
+        name = step.function
         inputs = ready.inputs.parameters
         if name == "fail" and failures < fails:
             failures += 1

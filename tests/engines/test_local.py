@@ -11,50 +11,17 @@ from typing import Any
 
 import pytest
 
-from tidegate.engines.base import Arguments
-from tidegate.engines.local.engine import LocalEngine
-from tidegate.ir.check import check
+from tests.engines.project import Project
 from tidegate.ir.load import load
-from tidegate.plan.build import build
-from tidegate.plan.events import Notice, Outcome, StepFinished, StepLog
+from tidegate.plan.events import Notice, StepLog
 from tidegate.store.blobs import Blobs
-from tidegate.store.local import LocalStore
-from tidegate.store.runs import Runs, new_run_id
+from tidegate.store.runs import Runs
 
 HEAD = """
 import tidegate
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output, OutputPath
 """
-
-
-class Project:
-    """A project folder with a pipeline file, run by the local engine on a store of its own."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        (root / "pyproject.toml").touch()
-        self.store = LocalStore(root / ".tidegate")
-        self.events: list[Any] = []
-
-    def write(self, name: str, text: str) -> Path:
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    def run(self, pipeline: Path, /, jobs: int = 2, cache: bool = True, **parameters: Any) -> Outcome:
-        for module in [m for m, v in sys.modules.items() if str(getattr(v, "__file__", "")).startswith(str(self.root))]:
-            del sys.modules[module]
-        sys.path[:] = [p for p in sys.path if "pytest-" not in p]
-        definition = load(str(pipeline))
-        check(definition.spec)
-        self.events.clear()
-        engine = LocalEngine(self.store, self.root, new_run_id(), jobs, cache)
-        return engine.run(build(definition.spec), Arguments(parameters), self.events.append)
-
-    def cached(self) -> dict[str, bool]:
-        return {e.step: e.cached for e in self.events if isinstance(e, StepFinished)}
 
 
 @pytest.fixture

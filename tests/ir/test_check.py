@@ -77,6 +77,9 @@ BROKEN: dict[str, Callable[[dict[str, Any]], object]] = {
     "ir-iterator": lambda s: tasks(s)["a"].update(
         parameterIterator={"itemInput": "x", "items": {"inputParameter": "no"}}
     ),
+    "ir-constant": lambda s: tasks(s)["a"]["inputs"]["parameters"].update(
+        x={"runtimeValue": {"constant": "{{$.outputs.artifacts['y'].uri}}"}}
+    ),
     "ir-cycle": lambda s: tasks(s)["a"].update(dependentTasks=["b"]),
 }
 

@@ -65,5 +65,5 @@ def test_concat_and_if_present_nest() -> None:
 def test_a_constant_that_is_one_placeholder_keeps_its_type() -> None:
     values = resolve({"input_parameter:n": 3})
     constant = {"a": "{{$.inputs.parameters['n']}}", "b": ["n={{$.inputs.parameters['n']}}", 1, None]}
-    assert placeholder.has_placeholder(constant)
+    assert placeholder.placeholders_in(constant)
     assert placeholder.substitute(constant, values) == {"a": 3, "b": ["n=3", 1, None]}

@@ -228,7 +228,7 @@ def test_a_checkpoint_shortens_reading_and_a_false_one_is_not_believed(store: Me
     whole = registry.verify("m")
     key = "checkpoints/m.json"
     assert Registry(store).state("m") == whole
-    assert store.exists(key)
+    assert store.find(key)
     reads = 0
 
     class Counting(Ledger):
@@ -274,7 +274,7 @@ def test_a_reader_who_may_not_write_reads_on(tmp_path: Path) -> None:
         body = {"alias": f"a{i % 7}", "version": 1}
         registry.transact("m", lambda _, b=body: Entry("alias", b), actor="x")  # type: ignore[misc]
     assert registry.state("m") == registry.verify("m")
-    assert not store.exists("checkpoints/m.json")
+    assert not store.find("checkpoints/m.json")
 
 
 BAD_RECORDS: list[tuple[str, Any]] = [

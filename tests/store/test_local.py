@@ -78,7 +78,7 @@ def test_a_full_file_system_is_said_and_what_was_there_stays(tmp_path: Path) -> 
         with pytest.raises(StoreError, match="No space left"):
             store.put_new("big", b"x" * 400_000)
         assert store.get("old") == b"old"
-        assert not store.exists("big")
+        assert not store.find("big")
         assert store.put_new("small", b"fits")
 
 
@@ -88,7 +88,7 @@ THROUGH_A_LINK: list[Callable[[LocalStore], object]] = [
     lambda s: s.put("linked/new", b"x"),
     lambda s: s.put_new("linked/new", b"x"),
     lambda s: s.delete("linked/k"),
-    lambda s: s.exists("linked/k"),
+    lambda s: s.find("linked/k"),
     lambda s: list(s.list("linked/sub")),
 ]
 

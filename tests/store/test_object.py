@@ -62,7 +62,7 @@ def test_a_put_that_never_lands_says_that_the_outcome_is_unknown(faulty: Faulty)
     finally:
         faulty.proxy.play("", 0)
     assert e.value.code == "store-outcome-unknown"
-    assert not faulty.direct.exists("never")
+    assert not faulty.direct.find("never")
 
 
 def test_a_bucket_that_says_created_twice_is_refused(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.servers import moto_bucket
 from tidegate.errors import NotFound, UsageError
 from tidegate.store.base import Entry, Store
-from tidegate.store.local import LocalStore
-from tidegate.store.memory import MemoryStore
-from tidegate.store.object import ObjectStore
-
-KINDS = ["local", "memory", "object"]
-
-
-@pytest.fixture(scope="session")
-def bucket() -> Iterator[Callable[[], ObjectStore]]:
-    with moto_bucket() as make:
-        yield make
-
-
-@pytest.fixture(params=KINDS)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "object":
-        made: ObjectStore = request.getfixturevalue("bucket")()
-        return made
-    return LocalStore(tmp_path / "store") if request.param == "local" else MemoryStore()
 
 
 def test_what_was_put_is_got(store: Store, tmp_path: Path) -> None:
@@ -53,17 +33,37 @@ def test_a_key_is_created_once(store: Store, tmp_path: Path) -> None:
     assert store.get("new") == b"other"
 
 
+def test_a_moved_key_is_at_its_new_place_only(store: Store, tmp_path: Path) -> None:
+    store.put("a/b", b"x")
+    store.put("c/d/e", b"old")
+    store.move("a/b", "c/d/e")
+    assert (store.get("c/d/e"), store.find("a/b")) == (b"x", None)
+    with pytest.raises(NotFound):
+        store.move("a/b", "f")
+    assert store.find("f") is None
+
+
+def test_an_entry_says_its_size_and_when_it_was_written(store: Store, tmp_path: Path) -> None:
+    before = time.time()
+    store.put("a/b", b"12345")
+    entry = store.find("a/b")
+    assert entry
+    assert (entry.key, entry.size) == ("a/b", 5)
+    assert before - 2 < entry.modified < time.time() + 2
+    assert next(store.list("a")).modified == entry.modified
+
+
 def test_a_missing_key_is_not_found_and_deleting_it_is_fine(store: Store, tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         store.get("none/at/all")
     with pytest.raises(NotFound):
         list(store.chunks("none"))
-    assert not store.exists("none")
+    assert not store.find("none")
     store.delete("none/at/all")
     store.put("there", b"")
-    assert store.exists("there")
+    assert store.find("there")
     store.delete("there")
-    assert not store.exists("there")
+    assert not store.find("there")
 
 
 def test_listing_is_in_order_whole_or_one_level(store: Store) -> None:
@@ -96,7 +96,14 @@ HOSTILE = [
 
 @pytest.mark.parametrize("key", HOSTILE)
 def test_a_hostile_key_touches_nothing(store: Store, key: str) -> None:
-    for call in (store.get, store.exists, store.delete, lambda k: store.put(k, b"x"), lambda k: store.put_new(k, b"x")):
+    for call in (
+        store.get,
+        store.find,
+        store.delete,
+        lambda k: store.move(k, "to"),
+        lambda k: store.put(k, b"x"),
+        lambda k: store.put_new(k, b"x"),
+    ):
         with pytest.raises(UsageError):
             call(key)
 

@@ -62,7 +62,7 @@ class Progress:
 
 
 def _finished(event: StepFinished) -> str:
-    how = "cached" if event.cached else event.note if event.state == SKIPPED else f"{event.seconds:.2f} s"
+    how = event.note or "cached" if event.cached else event.note if event.state == SKIPPED else f"{event.seconds:.2f} s"
     return f"{_SIGNS.get(event.state, ' ')} {escape(event.step)} [dim]{escape(how)}[/]"
 
 
@@ -76,7 +76,7 @@ def failure(error: Mapping[str, Any], root: Path, log: str, again: str) -> list[
     lines += [f"  | {line}" for line in error.get("tail", ())]
     lines += [f"error[{error['code']}]: {line}" if not i else f"  {line}" for i, line in enumerate(_cause(error))]
     lines += [f"log: {log}"] if log else []
-    return [*lines[:14], f"again (finished steps are cached): {again}"]
+    return [*lines[:14], f"go on from here: {again}"]
 
 
 def _cause(error: Mapping[str, Any]) -> list[str]:

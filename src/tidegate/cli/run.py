@@ -34,6 +34,7 @@ from tidegate.store.open import open_store
 @click.option("--store", metavar="URI", help="Where artifacts, cache, runs and registry live.")
 @click.option("-j", "--jobs", type=click.IntRange(1, 1024), help="Steps at a time; all cores by default.")
 @click.option("--no-cache", is_flag=True, help="Run every step, whatever the cache holds.")
+@click.option("--resume", metavar="RUN", default="", help="Go on with a run (an id, or 'last'): what finished stays.")
 @click.option("--no-mirror", is_flag=True, help="Do not write the run into MLflow.")
 @click.option("--dry-run", is_flag=True, help="Check the definition and the parameters, list the steps, run nothing.")
 @click.option("--verbose", is_flag=True, help="Show what the steps write.")
@@ -47,6 +48,7 @@ def command(
     store: str | None,
     jobs: int | None,
     no_cache: bool,
+    resume: str,
     no_mirror: bool,
     dry_run: bool,
     verbose: bool,
@@ -60,7 +62,7 @@ def command(
     prepared = api.prepare(target)
     parameters = values.parameters(prepared.plan, typed, file)
     given = {name: Path(path) for name, path in (values.split(a, "-a") for a in artifacts)}
-    options = api.Options(store, jobs, not no_cache, given, False if no_mirror else None)
+    options = api.Options(store, jobs, not no_cache, given, resume, False if no_mirror else None)
     if dry_run:
         return _dry_run(prepared, parameters, options, as_json)
     with Progress(sys.stderr if as_json else sys.stdout, logs=verbose or as_json) as progress:
@@ -123,7 +125,7 @@ def _show(run: api.Run, store: str | None, *, err: bool) -> None:
     ran = sum(s.state == SUCCEEDED and not s.cached for s in run.outcome.steps)
     text = f"run {run.id} {run.state} in {run.outcome.seconds:.1f} s: {ran} steps ran, {cached} from the cache"
     if run.outcome.error:
-        again = shlex.join(["tidegate", *sys.argv[1:]])
+        again = shlex.join(["tidegate", *_without_resume(sys.argv[1:]), "--resume", run.id])
         step = run.outcome.error.get("step", "")
         where = ["--store", store] if store else []
         log = shlex.join(["tidegate", "runs", "logs", run.id, step, *where]) if step else ""
@@ -134,6 +136,12 @@ def _show(run: api.Run, store: str | None, *, err: bool) -> None:
         for name, found in run.outcome.artifacts.items():
             click.echo(f"  {name}: {', '.join(map(_artifact, found))}", err=err)
     click.echo(text + (f"; MLflow has it: {run.mlflow}" if run.mlflow else ""), err=err)
+
+
+def _without_resume(words: list[str]) -> list[str]:
+    """The command line as it was typed, but for an earlier --resume."""
+    kept = [w for i, w in enumerate(words) if w != "--resume" and (not i or words[i - 1] != "--resume")]
+    return [w for w in kept if not w.startswith("--resume=")]
 
 
 def _artifact(artifact: Artifact) -> str:

@@ -10,6 +10,7 @@ import click
 
 from tidegate.cli.values import as_json
 from tidegate.errors import Damaged, NotFound
+from tidegate.plan.difference import definition_changes, run_changes
 from tidegate.plan.events import RUNNING
 from tidegate.store.open import open_store
 from tidegate.store.runs import Runs
@@ -17,7 +18,7 @@ from tidegate.store.runs import Runs
 
 @click.group("runs")
 def command() -> None:
-    """List runs, show one, read its logs."""
+    """List runs, show one, compare two, read logs."""
 
 
 def _runs(store: str | None) -> Runs:
@@ -81,6 +82,28 @@ def show(run: str, store: str | None, json_: bool) -> None:
         click.echo(f"  {name} = {json.dumps(as_json(value))}")
     if outcome and outcome.error:
         click.echo(f"  error[{outcome.error['code']}]: {outcome.error['message']}")
+    return None
+
+
+@command.command("diff")
+@click.argument("before")
+@click.argument("now", default="last")
+@click.option("--store", metavar="URI")
+@click.option("--json", "json_", is_flag=True)
+def diff(before: str, now: str, store: str | None, json_: bool) -> None:
+    """Say which steps of run NOW ran again since run BEFORE, and what changed."""
+    runs = _runs(store)
+    ids = [_id(runs, run) for run in (before, now)]
+    records = [runs.read(i) for i in ids]
+    changes = list(run_changes(*(runs.steps(i) for i in ids)))
+    if json_:
+        return click.echo(json.dumps([asdict(c) for c in changes]))
+    if records[0].plan_digest != records[1].plan_digest:
+        specs = [runs.plan(r.plan_digest) for r in records]
+        click.echo(f"definition: {'; '.join(definition_changes(*specs)) if all(specs) else 'changed'}")
+    for change in changes:
+        why = "; ".join(change.changed) or ("nothing in its key changed" if change.how == "ran" else "")
+        click.echo(f"  {change.how:<9}  {change.step}  {why}".rstrip())
     return None
 
 

@@ -14,31 +14,33 @@ from typing import Any
 from google.protobuf import json_format
 
 from tidegate.errors import DefinitionError
+from tidegate.ir.placeholder import placeholders_in
 
 Spec = Mapping[str, Any]
 Rule = Callable[[Spec], Iterator[str]]
 
 
-def check(spec: Spec) -> None:
-    """Check a PipelineSpec.
+def check(spec: Spec, platforms: Spec | None = None) -> None:
+    """Check a PipelineSpec and the settings of kfp's platform document.
 
     Raises:
         DefinitionError: with the code of the first rule that is broken, naming every place that breaks it.
     """
-    _shape(spec)
+    _shape(spec, "PipelineSpec")
+    _shape({"platforms": platforms or {}}, "PlatformSpec")
     for code, allowed, rule in RULES:
         if broken := list(rule(spec)):
             more = f" (and {len(broken) - 3} more)" if len(broken) > 3 else ""
             raise DefinitionError("; ".join(broken[:3]) + more, allowed=allowed, code=code)
 
 
-def _shape(spec: Spec) -> None:
+def _shape(spec: Spec, kind: str) -> None:
     try:
-        json_format.ParseDict(spec, _protos().PipelineSpec())
+        json_format.ParseDict(spec, getattr(_protos(), kind)())
     except (json_format.ParseError, RecursionError, AttributeError, TypeError, ValueError) as e:
         text = str(e).replace("\n", " ")
         raise DefinitionError(
-            f"not a PipelineSpec: {text[:300]}",
+            f"not a {kind}: {text[:300]}",
             allowed="The fields and types of kfp's pipeline_spec.proto.",
             code="ir-shape",
         ) from e
@@ -199,6 +201,14 @@ def _iterators(spec: Spec) -> Iterator[str]:
                 yield f"task {where!r} loops over {items.get(key)!r}, which is no input of it"
 
 
+def _constants(spec: Spec) -> Iterator[str]:
+    for where, task, _, _ in _tasks(spec):
+        for name, source, _ in _sources(task):
+            constant = source.get("runtimeValue", {}).get("constant")
+            if forms := {p.form for p in placeholders_in(constant)} - {"input_parameter", "context"}:
+                yield f"{where}.{name} is a constant that holds {', '.join(sorted(forms))}"
+
+
 def _cycles(spec: Spec) -> Iterator[str]:
     for dag, _, tasks in _dags(spec):
         waiting = {name: _upstream(task) & set(tasks) for name, task in tasks.items()}
@@ -235,5 +245,10 @@ RULES: tuple[tuple[str, str, Rule], ...] = (
     ("ir-output", "A dag's outputs are outputs of its own tasks.", _outputs),
     ("ir-final-status", "A final status is that of a sibling task.", _final_statuses),
     ("ir-iterator", "A loop runs over constant items or over an input of its task.", _iterators),
+    (
+        "ir-constant",
+        "A constant may hold input parameters and names of the run, known before the step starts.",
+        _constants,
+    ),
     ("ir-cycle", "Tasks form no cycle.", _cycles),
 )

@@ -27,11 +27,12 @@ MAX_BYTES, MAX_DEPTH, MAX_ALIASES = 64 * 2**20, 100, 1000
 
 @dataclass(frozen=True)
 class Definition:
-    """A PipelineSpec as plain data, its platform settings, and where it came from."""
+    """A PipelineSpec as plain data, its platform settings, where it came from, and the parameters that came with it."""
 
     spec: Mapping[str, Any]
     platforms: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load(target: str) -> Definition:
@@ -71,7 +72,15 @@ def read_spec(path: Path) -> Definition:
     spec = documents[0].get("pipelineSpec", documents[0])
     if not isinstance(spec, dict):
         raise _unreadable(path, "pipelineSpec is no mapping")
-    return Definition(spec, documents[1].get("platforms", {}) if len(documents) == 2 else {}, str(path))
+    platforms = documents[1].get("platforms", {}) if len(documents) == 2 else {}
+    return Definition(spec, platforms, str(path), _job_parameters(documents[0]))
+
+
+def _job_parameters(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters that a PipelineJob around a PipelineSpec was going to be run with."""
+    config = document.get("runtimeConfig", {})
+    found = config.get("parameterValues", {}) if isinstance(config, Mapping) else {}
+    return found if isinstance(found, Mapping) else {}
 
 
 def _yaml_documents(text: str, path: Path) -> list[Any]:

@@ -157,16 +157,16 @@ def substitute(value: Any, resolve: Resolve) -> Any:
             return resolve(template.parts[0])
         return "".join(p if isinstance(p, str) else as_text(resolve(p)) for p in template.parts)
     if isinstance(value, Mapping):
-        return {k: substitute(v, resolve) for k, v in value.items()}
+        return {as_text(substitute(k, resolve)): substitute(v, resolve) for k, v in value.items()}
     if isinstance(value, list):
         return [substitute(v, resolve) for v in value]
     return value
 
 
-def has_placeholder(value: Any) -> bool:
-    """Say whether a constant holds a placeholder at any depth."""
+def placeholders_in(value: Any) -> frozenset[Placeholder]:
+    """Return the placeholders that a constant of any JSON type holds, at any depth."""
     if isinstance(value, str):
-        return "{{$" in value and bool(placeholders(_text(value)))
+        return placeholders(_text(value)) if "{{$" in value else frozenset()
     if isinstance(value, Mapping):
-        return any(map(has_placeholder, value.values()))
-    return isinstance(value, list) and any(map(has_placeholder, value))
+        return frozenset().union(*map(placeholders_in, [*value, *value.values()]))
+    return frozenset().union(*map(placeholders_in, value)) if isinstance(value, list) else frozenset()

@@ -34,26 +34,37 @@ from tidegate.plan.model import (
 
 _SELECTOR = re.compile(r"parseJson\(string_value\)((?:\[(?:\"[^\"]*\"|'[^']*')\])+)")
 _KEYS = re.compile(r"\[(?:\"([^\"]*)\"|'([^']*)')\]")
+_DEPRECATED_TYPES = {"INT": value.INTEGER, "DOUBLE": value.DOUBLE, "STRING": value.STRING}
+_INPUT_KINDS = {"taskOutputParameter", "componentInputParameter", "runtimeValue"}
 MAX_NESTING = 64
 
 
 @dataclass
 class _Build:
     spec: Mapping[str, Any]
+    kubernetes: Mapping[str, Any] = field(default_factory=dict)
     executors: dict[str, Executor] = field(default_factory=dict)
     components: dict[str, Component] = field(default_factory=dict)
     open: list[str] = field(default_factory=list)
 
 
-def build(spec: Mapping[str, Any]) -> Plan:
-    """Return the plan of a PipelineSpec that ``ir.check`` accepts.
+def build(spec: Mapping[str, Any], platforms: Mapping[str, Any] | None = None) -> Plan:
+    """Return the plan of a PipelineSpec that ``ir.check`` accepts, with the settings of kfp's platform document.
 
     Raises:
         DefinitionError: a condition, selector or nesting that cannot be understood.
     """
-    state = _Build(spec)
+    kubernetes = (platforms or {}).get("kubernetes", {})
+    state = _Build(spec, _executor_settings(spec, kubernetes))
     root = _component(state, "root", spec["root"])
-    return Plan(spec["pipelineInfo"]["name"], digest(spec), root, state.executors)
+    whole = digest([spec, platforms]) if platforms else digest(spec)
+    return Plan(spec["pipelineInfo"]["name"], whole, root, state.executors, kubernetes.get("pipelineConfig", {}))
+
+
+def _executor_settings(spec: Mapping[str, Any], kubernetes: Mapping[str, Any]) -> dict[str, Any]:
+    inside = [s for c in spec.get("components", {}).values() for s in c.get("singlePlatformSpecs", ())]
+    found = [*(s for s in inside if s.get("platform") == "kubernetes"), kubernetes]
+    return {n: e for s in found for n, e in s.get("deploymentSpec", {}).get("executors", {}).items()}
 
 
 def digest(spec: Any) -> str:
@@ -70,7 +81,7 @@ def _component(state: _Build, name: str, spec: Mapping[str, Any]) -> Component:
             f"component {name!r} contains itself, or is nested more than {MAX_NESTING} deep", code="ir-nesting"
         )
     state.open.append(name)
-    body = _dag(state, spec["dag"]) if "dag" in spec else _executor(state, spec["executorLabel"])
+    body = _dag(state, spec["dag"]) if "dag" in spec else _executor(state, spec)
     state.open.pop()
     made = Component(name, _interface(spec), body)
     state.components[name] = made
@@ -88,9 +99,9 @@ def _interface(spec: Mapping[str, Any]) -> Interface:
 
 
 def _parameter(name: str, spec: Mapping[str, Any]) -> Parameter:
-    type_ = spec.get("parameterType", value.STRING)
+    type_ = spec.get("parameterType") or _DEPRECATED_TYPES[spec.get("type", "STRING")]
     default = spec.get("defaultValue")
-    if default is not None and not placeholder.has_placeholder(default):
+    if default is not None and not placeholder.placeholders_in(default):
         default = value.coerce(_whole(default), type_, f"the default of parameter {name!r}")
     literals = tuple(value.coerce(v, type_, f"a literal of {name!r}") for v in spec.get("literals", ()))
     optional = bool(spec.get("isOptional")) or "defaultValue" in spec
@@ -131,7 +142,9 @@ def _task(state: _Build, name: str, spec: Mapping[str, Any]) -> Task:
     inputs, trigger = spec.get("inputs", {}), spec.get("triggerPolicy", {})
     parameters = {n: _parameter_source(n, s, component) for n, s in inputs.get("parameters", {}).items()}
     artifacts = {n: _artifact_source(s) for n, s in inputs.get("artifacts", {}).items()}
-    upstream = [s.task for s in (*parameters.values(), *artifacts.values()) if isinstance(s, FromTask | FinalStatus)]
+    settings = _settings(_kubernetes(state, state.spec["components"][ref])) if isinstance(component.body, str) else {}
+    sources = (*parameters.values(), *artifacts.values(), *settings.values())
+    upstream = [s.task for s in sources if isinstance(s, FromTask | FinalStatus)]
     caching = spec.get("cachingOptions", {})
     return Task(
         name,
@@ -145,10 +158,31 @@ def _task(state: _Build, name: str, spec: Mapping[str, Any]) -> Task:
         retry=_retry(spec.get("retryPolicy", {})),
         cache=bool(caching.get("enableCache")),
         cache_key=caching.get("cacheKey", ""),
+        settings=settings,
     )
 
 
-def _parameter_source(name: str, spec: Mapping[str, Any], component: Component) -> Source:
+def _settings(found: Any, place: str = "") -> dict[str, Source]:
+    """The settings that are inputs: fields named ``…Parameter``, each an input specification of the task's own."""
+    if isinstance(found, list):
+        return {p: s for i, v in enumerate(found) for p, s in _settings(v, f"{place}{i}.").items()}
+    if not isinstance(found, Mapping):
+        return {}
+    made: dict[str, Source] = {}
+    for name, spec in found.items():
+        if name.endswith("Parameter") and isinstance(spec, Mapping) and _INPUT_KINDS & set(spec):
+            made[place + name] = _parameter_source(name, spec, None)
+        else:
+            made |= _settings(spec, f"{place}{name}.")
+    return made
+
+
+def _kubernetes(state: _Build, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = state.kubernetes.get(spec["executorLabel"], {})
+    return found
+
+
+def _parameter_source(name: str, spec: Mapping[str, Any], component: Component | None) -> Source:
     path = _path(spec.get("parameterExpressionSelector", ""))
     if "taskOutputParameter" in spec:
         source = spec["taskOutputParameter"]
@@ -160,12 +194,12 @@ def _parameter_source(name: str, spec: Mapping[str, Any], component: Component) 
     return _constant(name, spec.get("runtimeValue", {}), component)
 
 
-def _constant(name: str, spec: Mapping[str, Any], component: Component) -> Constant:
+def _constant(name: str, spec: Mapping[str, Any], component: Component | None) -> Constant:
     constant = spec["constant"] if "constant" in spec else _deprecated_constant(spec.get("constantValue", {}))
     constant = _whole(constant)
-    if placeholder.has_placeholder(constant):
+    if placeholder.placeholders_in(constant):
         return Constant(constant, has_placeholder=True)
-    declared = component.interface.parameters.get(name)
+    declared = component.interface.parameters.get(name) if component else None
     if declared and constant is not None:
         constant = value.coerce(constant, declared.type, f"the constant for {name!r}")
     return Constant(constant)
@@ -243,21 +277,27 @@ def _seconds(text: str) -> float:
     return float(text.removesuffix("s") or 0)
 
 
-def _executor(state: _Build, label: str) -> str:
-    spec = state.spec["deploymentSpec"]["executors"][label]
-    key = digest(spec)
+def _executor(state: _Build, component: Mapping[str, Any]) -> str:
+    spec = state.spec["deploymentSpec"]["executors"][component["executorLabel"]]
+    kubernetes = _kubernetes(state, component)
+    passed = component.get("taskConfigPassthroughs", [])
+    key = digest([spec, kubernetes, passed] if kubernetes or passed else spec)
     if key not in state.executors:
-        state.executors[key] = _container(spec["container"]) if "container" in spec else _importer(spec["importer"])
+        state.executors[key] = (
+            _container(spec["container"], kubernetes, passed) if "container" in spec else _importer(spec["importer"])
+        )
     return key
 
 
-def _container(spec: Mapping[str, Any]) -> Container:
+def _container(spec: Mapping[str, Any], kubernetes: Mapping[str, Any], passed: list[Mapping[str, Any]]) -> Container:
     return Container(
         placeholder.parse(spec.get("image", "")),
         tuple(map(placeholder.parse, spec.get("command", ()))),
         tuple(map(placeholder.parse, spec.get("args", ()))),
         {e["name"]: placeholder.parse(e.get("value", "")) for e in spec.get("env", ())},
         spec.get("resources", {}),
+        kubernetes,
+        {f["field"]: bool(f.get("applyToTask")) for f in passed},
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from tidegate.plan.model import Component, Interface
 from tidegate.plan.value import Artifact
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,12 @@ class KeyParts:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def digests(self) -> dict[str, str]:
-        """A short digest a part, kept in step records to say later which part changed."""
-        parts = {k: json.dumps(v, sort_keys=True) for k, v in self.__dict__.items()}
-        return {k: hashlib.sha256(v.encode()).hexdigest()[:16] for k, v in parts.items()}
+        """A short digest a part and an input, kept in step records to say later which one changed."""
+        parts = {n: v for n, v in self.__dict__.items() if n not in ("parameters", "artifacts")}
+        parts |= {f"parameter {n}": v for n, v in self.parameters.items()}
+        parts |= {f"artifact {n}": v for n, v in self.artifacts.items()}
+        texts = {n: json.dumps(v, sort_keys=True) for n, v in parts.items()}
+        return {n: hashlib.sha256(t.encode()).hexdigest()[:16] for n, t in texts.items()}
 
 
 def named_key(pipeline: str, component: Component, name: str) -> str:
@@ -58,6 +61,7 @@ def key_parts(
     env: Mapping[str, str],
     parameters: Mapping[str, Any],
     artifacts: Mapping[str, Sequence[Artifact]],
+    distributions: Sequence[str] = (),
 ) -> KeyParts:
     """Collect the parts of a step's key.
 
@@ -67,11 +71,15 @@ def key_parts(
         env: environment variables of the task.
         parameters: input values by name.
         artifacts: input artifacts by name; their digests and metadata count, their addresses do not.
+        distributions: what is installed in the environment that runs the step, where it is not this one.
     """
     outputs = {n: s.type for n, s in interface.output_artifacts.items()}
     declared = {"parameters": {n: p.type for n, p in interface.output_parameters.items()}, "artifacts": outputs}
     inputs = {n: [[a.digest or a.uri, dict(a.metadata)] for a in found] for n, found in artifacts.items()}
-    return KeyParts(declared, [repr(c) for c in command], dict(env), environment_digest(), dict(parameters), inputs)
+    environment = (
+        hashlib.sha256("\n".join(distributions).encode()).hexdigest() if distributions else environment_digest()
+    )
+    return KeyParts(declared, [repr(c) for c in command], dict(env), environment, dict(parameters), inputs)
 
 
 @cache

@@ -119,6 +119,8 @@ class Task:
     Attributes:
         always: run when everything upstream has ended, however it ended (exit handlers, ignore_upstream_failure).
         after: every sibling that must end first, data or not.
+        settings: where those Kubernetes settings of its container come from that are known only when it runs, by
+            their place (``secretAsEnv.0.secretNameParameter``).
     """
 
     name: str
@@ -132,6 +134,7 @@ class Task:
     retry: Retry = Retry()
     cache: bool = True
     cache_key: str = ""
+    settings: Mapping[str, Source] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -145,13 +148,22 @@ class Dag:
 
 @dataclass(frozen=True)
 class Container:
-    """A command in an image, by template."""
+    """A command in an image, by template.
+
+    Attributes:
+        resources: the proto's ResourceSpec; amounts may hold placeholders.
+        kubernetes: the KubernetesExecutorConfig of this executor, as kfp's platform document has it.
+        passthroughs: the fields that a TaskConfig input of the component is told, and whether they apply to the
+            task itself too.
+    """
 
     image: Template
     command: tuple[Template, ...] = ()
     args: tuple[Template, ...] = ()
     env: Mapping[str, Template] = field(default_factory=dict)
     resources: Mapping[str, Any] = field(default_factory=dict)
+    kubernetes: Mapping[str, Any] = field(default_factory=dict)
+    passthroughs: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -179,9 +191,15 @@ class Component:
 
 @dataclass(frozen=True)
 class Plan:
-    """A pipeline, ready for any engine. ``digest`` is the sha256 of its canonical IR."""
+    """A pipeline, ready for any engine.
+
+    Attributes:
+        digest: sha256 of its canonical IR, platform settings included.
+        settings: the Kubernetes settings of the pipeline as a whole (``pipelineConfig`` of kfp's platform document).
+    """
 
     name: str
     digest: str
     root: Component
     executors: Mapping[str, Executor]
+    settings: Mapping[str, Any] = field(default_factory=dict)

@@ -102,7 +102,7 @@ class Ledger:
     def _next(self, model: str, seq: int) -> bytes | None:
         """The record ``seq``; None where the chain ends before it."""
         text = self._get(model, seq)
-        if text is None and self.store.exists(_key(model, seq + 1)):
+        if text is None and self.store.find(_key(model, seq + 1)):
             text = self._get(model, seq)  # written between the two looks, or removed
             if text is None:
                 raise _missing(model, seq, _key(model, seq + 1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -19,10 +19,14 @@ _KEY = re.compile(r"(?!.*(^|/)\.{1,2}(/|$))[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """One listed key with its size in bytes; a folder (``recursive=False``) ends with '/' and has size 0."""
+    """One listed key with its size in bytes and when it was written, in seconds since the epoch.
+
+    A folder (``recursive=False``) ends with '/', has size 0 and no time.
+    """
 
     key: str
     size: int
+    modified: float = field(default=0.0, compare=False)
 
 
 class Store(Protocol):
@@ -54,11 +58,14 @@ class Store(Protocol):
     def chunks(self, key: str) -> Iterator[bytes]:
         """Yield the bytes of ``key`` in pieces, so that a large one passes through little memory; raise ``NotFound``."""
 
-    def exists(self, key: str) -> bool:
-        """Say whether ``key`` is there."""
+    def find(self, key: str) -> Entry | None:
+        """Return the entry of ``key``, None where it is not there."""
 
     def list(self, prefix: str, *, recursive: bool = True) -> Iterator[Entry]:
         """Yield the entries below the folder ``prefix`` ('' for all) in key order; one level when not ``recursive``."""
+
+    def move(self, key: str, to: str) -> None:
+        """Give the bytes of ``key`` another key, replacing what was there; raise ``NotFound``."""
 
     def delete(self, key: str) -> None:
         """Remove ``key``; absent is fine."""

@@ -12,6 +12,7 @@ import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,6 +22,7 @@ from tidegate.store.base import Store
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LINE = re.compile(r"([0-9a-f]{64}) (\d+) (.+)")
+LEASE_AFTER = 6 * 3600.0  # seconds; a quarter of the grace that garbage collection gives what is new
 FILE, DIRECTORY = "file", "directory"
 
 
@@ -106,10 +108,16 @@ def _parse(manifest: bytes, digest: str) -> Iterator[_Member]:
 
 
 class Blobs:
-    """The content-addressed part of a store."""
+    """The content-addressed part of a store.
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    Args:
+        store: where they are.
+        run: the run that uses them. What it finds there already, and is old enough to be collected, it leases first
+            (see ``gc``).
+    """
+
+    def __init__(self, store: Store, run: str = "") -> None:
+        self.store, self.run = store, run
 
     def uri(self, digest: str) -> str:
         """The address of a blob."""
@@ -135,6 +143,7 @@ class Blobs:
     def add_bytes(self, data: bytes) -> str:
         """Store bytes; return their digest."""
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        self._lease(digest)
         if not self.store.put_new(_key(digest), data):
             self._set_aside(digest)
             self.store.put_new(_key(digest), data)
@@ -147,7 +156,7 @@ class Blobs:
             NotFound: no such blob.
             Damaged: its bytes are not what they were.
         """
-        data = self.store.get(_key(digest))
+        data = b"".join(self._chunks(digest))
         if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
             raise _damaged(digest)
         return data
@@ -179,22 +188,45 @@ class Blobs:
             NotFound: it is not there.
             Damaged: its bytes are not what they were.
         """
+        self._lease(digest)
         if kind == FILE:
             return self._pass(digest, lambda _: None)
         for member in _parse(self.read_bytes(digest), digest):
+            self._lease(f"sha256:{member.sha256}")
             self._pass(f"sha256:{member.sha256}", lambda _: None)
         return None
+
+    def members(self, digest: str) -> list[str]:
+        """Return the digests that a blob lists if it reads like the manifest of a directory, else none."""
+        try:
+            first = next(self._chunks(digest), b"").split(b"\n", 1)[0].decode("utf-8", "surrogateescape")
+            listed = _LINE.fullmatch(first) and list(_parse(b"".join(self._chunks(digest)), digest))
+        except (NotFound, Damaged):
+            return []
+        return [f"sha256:{m.sha256}" for m in listed or ()]
+
+    def _lease(self, digest: str) -> None:
+        found = self.store.find(_key(digest)) if self.run else None
+        if found and time.time() - found.modified > LEASE_AFTER:
+            self.store.put(f"leases/{digest[7:]}/{self.run}", b"")
+
+    def _chunks(self, digest: str) -> Iterator[bytes]:
+        try:
+            yield from self.store.chunks(_key(digest))
+        except NotFound:
+            yield from self.store.chunks(condemned(_key(digest)))
 
     def _pass(self, digest: str, take: Callable[[bytes], object]) -> None:
         """Hand the bytes of a blob on in pieces; raise ``Damaged`` at the end when they were not its own."""
         found = hashlib.sha256()
-        for chunk in self.store.chunks(_key(digest)):
+        for chunk in self._chunks(digest):
             found.update(chunk)
             take(chunk)
         if found.hexdigest() != digest[7:]:
             raise _damaged(digest)
 
     def _add_file(self, digest: str, path: Path) -> None:
+        self._lease(digest)
         if not self.store.put_file_new(_key(digest), path):
             self._set_aside(digest)
             self.store.put_file_new(_key(digest), path)
@@ -226,6 +258,11 @@ class Blobs:
             path = target / member.path
             path.parent.mkdir(parents=True, exist_ok=True)
             self._fetch_file(f"sha256:{member.sha256}", path)
+
+
+def condemned(key: str) -> str:
+    """Where a blob waits while garbage collection makes sure that nobody wants it."""
+    return f"condemned/{key}"
 
 
 def _key(digest: str) -> str:

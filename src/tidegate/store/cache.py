@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from tidegate.store.base import Store
 from tidegate.store.blobs import FILE, Blobs
 
 SCHEMA = 1
+REFRESH_SECONDS = 86_400
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,14 @@ class Cache:
         except (Damaged, NotFound) as e:
             self._set_aside(key, data)
             return Miss(True, e.found)
+        self._refresh(key, data)
         return Hit(body["outputs"], body["run"], body["step"])
+
+    def _refresh(self, key: str, data: bytes) -> None:
+        """Write an entry again that is in use, so that garbage collection sees it is."""
+        found = self.store.find(_key(key))
+        if found and time.time() - found.modified > REFRESH_SECONDS:
+            self.store.put(_key(key), data)
 
     def _set_aside(self, key: str, data: bytes) -> None:
         self.store.put(f"damaged/{_key(key)}", data)

@@ -91,12 +91,13 @@ class LocalStore:
             created = self._create(key, iter(lambda: f.read(CHUNK), b""))
         return created or self._same(key, path)
 
-    def exists(self, key: str) -> bool:
+    def find(self, key: str) -> Entry | None:
         """See ``Store``."""
         try:
-            return stat.S_ISREG(self._path(key).lstat().st_mode)
+            found = self._path(key).lstat()
+            return Entry(key, found.st_size, found.st_mtime) if stat.S_ISREG(found.st_mode) else None
         except (FileNotFoundError, NotADirectoryError):
-            return False
+            return None
         except OSError as e:
             raise self._trouble(f"look for {key}", e) from e
 
@@ -112,9 +113,24 @@ class LocalStore:
             if key == _IGNORE:
                 continue
             if entry.is_file(follow_symlinks=False):
-                yield Entry(key, entry.stat(follow_symlinks=False).st_size)
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                    found_now = entry.stat(follow_symlinks=False)
+                    yield Entry(key, found_now.st_size, found_now.st_mtime)
             elif entry.is_dir(follow_symlinks=False) and key != _TEMPORARY:
                 yield from self.list(key) if recursive else [Entry(f"{key}/", 0)]
+
+    def move(self, key: str, to: str) -> None:
+        """See ``Store``."""
+        source, target = self._path(key), self._path(to)
+        try:
+            self._make_parents(target.parent)
+            self._disk.rename(source, target)
+            self._disk.fsync_folder(target.parent)
+            self._disk.fsync_folder(source.parent)
+        except FileNotFoundError:
+            raise NotFound(f"the store has no {key}") from None
+        except OSError as e:
+            raise self._trouble(f"move {key}", e) from e
 
     def delete(self, key: str) -> None:
         """See ``Store``."""
@@ -164,7 +180,7 @@ class LocalStore:
     def _create(self, key: str, chunks: Iterable[bytes]) -> bool:
         target = self._path(key)
         try:
-            created = not self.exists(key) and self._link_new(target, chunks)
+            created = not self.find(key) and self._link_new(target, chunks)
             # ours or the winner's: the name is durable before anybody builds on it
             self._make_parents(target.parent)
             self._disk.fsync_folder(target.parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ class MemoryStore:
     def __init__(self, name: str = "") -> None:
         self.name = name
         self._items: dict[str, bytes] = {}
+        self._times: dict[str, float] = {}
         self._lock = threading.Lock()
 
     @property
@@ -37,30 +39,46 @@ class MemoryStore:
     def put(self, key: str, data: bytes) -> None:
         """See ``Store``."""
         with self._lock:
-            self._items[check_key(key)] = bytes(data)
+            self._keep(check_key(key), data)
+
+    def _keep(self, key: str, data: bytes) -> None:
+        self._items[key], self._times[key] = bytes(data), time.time()
 
     def put_new(self, key: str, data: bytes) -> bool:
         """See ``Store``."""
         with self._lock:
-            return self._items.setdefault(check_key(key), bytes(data)) == data
+            if check_key(key) not in self._items:
+                self._keep(key, data)
+            return self._items[key] == data
 
     def put_file_new(self, key: str, path: Path) -> bool:
         """See ``Store``."""
         return self.put_new(key, path.read_bytes())
 
-    def exists(self, key: str) -> bool:
+    def find(self, key: str) -> Entry | None:
         """See ``Store``."""
-        return check_key(key) in self._items
+        with self._lock:
+            return self._entry(key) if check_key(key) in self._items else None
+
+    def _entry(self, key: str) -> Entry:
+        return Entry(key, len(self._items[key]), self._times[key])
+
+    def move(self, key: str, to: str) -> None:
+        """See ``Store``."""
+        data = self.get(key)
+        with self._lock:
+            self._keep(check_key(to), data)
+            self._items.pop(key, None)
 
     def list(self, prefix: str, *, recursive: bool = True) -> Iterator[Entry]:
         """See ``Store``."""
         folder = f"{prefix.rstrip('/')}/" if prefix else ""
         with self._lock:
-            found = sorted((k, len(v)) for k, v in self._items.items() if k.startswith(folder))
+            found = sorted(self._entry(k) for k in self._items if k.startswith(folder))
         seen = set()
-        for key, size in found:
-            name, slash, _ = key[len(folder) :].partition("/")
-            entry = Entry(key, size) if recursive or not slash else Entry(f"{folder}{name}/", 0)
+        for entry in found:
+            name, slash, _ = entry.key[len(folder) :].partition("/")
+            entry = entry if recursive or not slash else Entry(f"{folder}{name}/", 0)  # noqa: PLW2901
             if entry not in seen:
                 seen.add(entry)
                 yield entry

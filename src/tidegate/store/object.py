@@ -91,23 +91,27 @@ class ObjectStore:
         self._prove_conditional_puts()
         return self._put_new(key, path.read_bytes, lambda: self.get(key) == path.read_bytes())
 
-    def exists(self, key: str) -> bool:
+    def find(self, key: str) -> Entry | None:
         """See ``Store``."""
         try:
-            self._try(f"look for {key}", lambda: obstore.head(self._store, check_key(key)))
+            return _entry(self._try(f"look for {key}", lambda: obstore.head(self._store, check_key(key))))
         except NotFound:
-            return False
-        return True
+            return None
+
+    def move(self, key: str, to: str) -> None:
+        """See ``Store``; a copy, then a deletion."""
+        self._try(f"move {key}", lambda: obstore.copy(self._store, check_key(key), check_key(to)))
+        self.delete(key)
 
     def list(self, prefix: str, *, recursive: bool = True) -> Iterator[Entry]:
         """See ``Store``."""
         folder = f"{prefix.rstrip('/')}/" if prefix else ""
         if recursive:
             pages = self._try(f"list {folder}", lambda: list(obstore.list(self._store, folder or None)))
-            yield from sorted(Entry(o["path"], o["size"]) for page in pages for o in page)
+            yield from sorted(_entry(o) for page in pages for o in page)
         else:
             found = self._try(f"list {folder}", lambda: obstore.list_with_delimiter(self._store, folder or None))
-            files = [Entry(o["path"], o["size"]) for o in found["objects"]]
+            files = [_entry(o) for o in found["objects"]]
             yield from sorted([*files, *(Entry(p.rstrip("/") + "/", 0) for p in found["common_prefixes"])])
 
     def delete(self, key: str) -> None:
@@ -120,7 +124,7 @@ class ObjectStore:
     def _prove_conditional_puts(self) -> None:
         """Prove, once a bucket, that a second creation of the same key is refused."""
         marker = "probe/conditional-put"
-        if self._proved or self.exists(marker):
+        if self._proved or self.find(marker):
             self._proved = True
             return
         key = f"probe/{secrets.token_hex(12)}"
@@ -184,6 +188,10 @@ class ObjectStore:
             hint="Run the same command again when the store answers: it finds out.",
             code="store-outcome-unknown",
         )
+
+
+def _entry(said: Any) -> Entry:
+    return Entry(said["path"], said["size"], said["last_modified"].timestamp())
 
 
 def _first_line(error: Exception | None) -> str:

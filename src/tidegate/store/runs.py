@@ -13,7 +13,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +38,7 @@ def new_run_id(now: float | None = None) -> str:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run is: its pipeline, parameters, and the code and environment it was made from."""
+    """What a run is: its pipeline, parameters, input artifacts, and the code and environment it was made from."""
 
     id: str
     pipeline: str
@@ -50,6 +50,7 @@ class RunRecord:
     environment: str = ""
     user: str = ""
     target: str = ""
+    artifacts: dict[str, Any] = field(default_factory=dict)
     created: str = field(default_factory=lambda: iso(time.time()))
 
 
@@ -97,6 +98,18 @@ class Runs:
         self.store.put_new(f"{_folder(record.id)}/run.json", _text(record))
         self.store.put("runs/last", record.id.encode())
 
+    def keep_plan(self, digest: str, spec: Mapping[str, Any]) -> None:
+        """Keep the definition of a plan, once, to say later what changed since."""
+        self.store.put_new(_plan_key(digest), json.dumps(spec, sort_keys=True).encode())
+
+    def plan(self, digest: str) -> dict[str, Any]:
+        """Return the definition of a plan by its digest, empty where none was kept."""
+        try:
+            spec: dict[str, Any] = json.loads(self.store.get(_plan_key(digest)))
+        except (NotFound, ValueError):
+            return {}
+        return spec
+
     def read(self, run_id: str) -> RunRecord:
         """Return a run's record; raise ``NotFound``."""
         try:
@@ -116,6 +129,10 @@ class Runs:
     def finish(self, run_id: str, record: OutcomeRecord) -> None:
         """Write how a run ended."""
         self.store.put(f"{_folder(run_id)}/outcome.json", _text(record))
+
+    def reopen(self, run_id: str) -> None:
+        """Take back how a run ended: it goes on."""
+        self.store.delete(f"{_folder(run_id)}/outcome.json")
 
     def outcome(self, run_id: str) -> OutcomeRecord | None:
         """Return how a run ended, None while it has not."""
@@ -153,6 +170,10 @@ class Runs:
             return kind(**json.loads(self.store.get(key)))
         except (ValueError, TypeError) as e:
             raise Damaged(f"the record {key} cannot be read: {e}") from e
+
+
+def _plan_key(digest: str) -> str:
+    return f"plans/{digest.removeprefix('sha256:')}.json"
 
 
 def _folder(run_id: str) -> str:

@@ -1,30 +1,30 @@
-"""What a container's command asks for, seen from a machine without containers.
+"""What a container's command asks for, and what can do it on this machine.
 
 tidegate's own components and kfp's lightweight components are Python functions: they run in the interpreter that runs
-tidegate. kfp writes a pip line in front of a lightweight component; it is recognised, and not run when this
-environment already satisfies it. Any other command needs its image.
+tidegate, or in an environment with the packages they want. Any other command needs its image: the project's image map
+(see ``host``) says what stands for it, else podman or docker runs it where one answers, else the plan is refused before
+it starts. The images with which kfp makes and deletes volume claims stand for folders.
 """
 
 from __future__ import annotations
 
 import ast
-import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib import metadata
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-
-from packaging.requirements import InvalidRequirement, Requirement
 
 from tidegate.author.closure import closure
 from tidegate.author.component import COMMAND
+from tidegate.engines.local.host import Host, container_runtime
+from tidegate.engines.local.packages import Packages, wanted
 from tidegate.errors import DefinitionError
-from tidegate.ir.placeholder import Template, Text
+from tidegate.ir.placeholder import Template, Text, placeholders
 from tidegate.plan.model import Container, Plan
 
 _EXECUTOR_MAIN = "kfp.dsl.executor_main"
-_REQUIREMENT = re.compile(r"'([A-Za-z0-9][^']*)'")
+_CLAIMS = {"argostub/createpvc": "create", "argostub/deletepvc": "delete"}
 
 
 @dataclass(frozen=True)
@@ -33,58 +33,93 @@ class PythonStep:
 
     function: str
     code_digest: str = ""
-    source: str = ""
+    source: Template | None = None
+    packages: Packages = field(default_factory=Packages)
 
     def imports(self, root: Path) -> frozenset[str]:
         """Third-party top-level modules that the code may import."""
         if self.source:
-            return _imports(self.source)
+            return _imports(plain(self.source))
         return closure(self.function.partition(":")[0], root).third_party
 
 
-def check_commands(plan: Plan) -> None:
+@dataclass(frozen=True)
+class Shell:
+    """A command to run as it is: by a container runtime in its image, or on this machine behind some words."""
+
+    image: str
+    runtime: str = ""
+    prefix: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A volume claim to make or delete."""
+
+    action: str
+
+
+Asked = PythonStep | Shell | Claim
+
+
+def check_commands(plan: Plan, host: Host) -> None:
     """Refuse, before anything starts, a plan with a command that cannot run here.
 
     Raises:
-        DefinitionError: see ``python_step``.
+        DefinitionError: see ``asked``.
     """
     for executor in plan.executors.values():
-        if isinstance(executor, Container):
-            python_step(executor)
+        if isinstance(executor, Container) and not (placeholders(executor.image) and host.images):
+            asked(executor, host, plain(executor.image))
 
 
-def own_step(container: Container) -> PythonStep | None:
-    """Return the function of one of tidegate's own components, None for any other command."""
-    if tuple(_plain(t) for t in container.command) != COMMAND:
-        return None
-    args = [_plain(t) for t in container.args]
-    return PythonStep(_flag(args, "--function_to_execute"), _flag(args, "--code_digest"))
-
-
-def python_step(container: Container) -> PythonStep:
-    """Return the Python function that a container's command runs.
+def asked(container: Container, host: Host, image: str) -> Asked:
+    """Return what a container's command asks for; ``image`` is its image with placeholders resolved.
 
     Raises:
-        DefinitionError: the command is no Python component (code ``container-refused``), or the packages it wants
-            installed are not here (code ``packages-missing``).
+        DefinitionError: the command needs an image that nothing here can run (code ``container-refused``).
     """
-    if own := own_step(container):
-        return own
-    command, args = [_plain(t) for t in container.command], [_plain(t) for t in container.args]
-    for text, source in zip(command, [*command[1:], ""], strict=True):
-        if _EXECUTOR_MAIN in text and source:
-            _check_packages(command[: command.index(text)])
-            return PythonStep(_flag(args, "--function_to_execute"), source=source)
-    image = _plain(container.image)
+    if python := own_step(container) or _lightweight(container):
+        return python
+    if image in _CLAIMS:
+        return Claim(_CLAIMS[image])
+    prefix = host.prefix(image)
+    if prefix is not None and (container.command or prefix):
+        return Shell(image, prefix=prefix)
+    if runtime := container_runtime():
+        return Shell(image, runtime)
+    command = " ".join(plain(t) for t in container.command)[:80]
     raise DefinitionError(
-        f"the image {image!r} runs the command {' '.join(command)[:80]!r}, which needs a container",
-        allowed="The local engine runs Python components: @tidegate.component and @dsl.component.",
+        f"the image {image!r} runs {command!r} in a container"
+        if command
+        else f"{image!r} runs what it was built to run",
+        allowed="Containers run where podman or docker answers, or as [tool.tidegate.images] in pyproject.toml says"
+        + (", which cannot be: only the image knows its command." if prefix == () else "."),
+        hint=f'Install podman, or map the image to this machine: "{image}" = "host"' if command else "Install podman.",
         code="container-refused",
     )
 
 
-def _plain(template: Template) -> str:
-    """The text of a template without placeholders; one with any is no part of a Python component's command."""
+def own_step(container: Container) -> PythonStep | None:
+    """Return the function of one of tidegate's own components, None for any other command."""
+    if tuple(plain(t) for t in container.command) != COMMAND:
+        return None
+    args = [plain(t) for t in container.args]
+    return PythonStep(_flag(args, "--function_to_execute"), _flag(args, "--code_digest"))
+
+
+def _lightweight(container: Container) -> PythonStep | None:
+    """kfp's own: pip lines, a script with kfp's executor in it, the source, and the function's name as an argument."""
+    command = [plain(t) for t in container.command]
+    at = next((i for i, text in enumerate(command[:-1]) if _EXECUTOR_MAIN in text and "$0" in text), None)
+    if at is None:
+        return None
+    function = _flag([plain(t) for t in container.args], "--function_to_execute")
+    return PythonStep(function, source=container.command[at + 1], packages=wanted(command[:at]))
+
+
+def plain(template: Template) -> str:
+    """The text of a template, its placeholders left out."""
     return "".join(p for p in template.parts if isinstance(p, str)) if isinstance(template, Text) else ""
 
 
@@ -92,6 +127,7 @@ def _flag(args: Sequence[str], name: str) -> str:
     return args[args.index(name) + 1] if name in args[:-1] else ""
 
 
+@lru_cache(maxsize=4096)
 def _imports(source: str) -> frozenset[str]:
     try:
         tree = ast.parse(source)
@@ -100,23 +136,3 @@ def _imports(source: str) -> frozenset[str]:
     found = [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
     found += [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
     return frozenset(name.partition(".")[0] for name in found) - sys.stdlib_module_names - {"tidegate", ""}
-
-
-def _check_packages(pip_lines: Sequence[str]) -> None:
-    wanted = [r for line in pip_lines if "pip install" in line for r in _REQUIREMENT.findall(line)]
-    missing = [r for r in wanted if not r.startswith("kfp==") and not _satisfied(r)]
-    if missing:
-        raise DefinitionError(
-            f"a component wants {', '.join(missing)} installed, which this environment does not have",
-            allowed="packages_to_install that the environment running tidegate already satisfies.",
-            hint="pip install " + " ".join(f"'{r}'" for r in missing),
-            code="packages-missing",
-        )
-
-
-def _satisfied(requirement: str) -> bool:
-    try:
-        wanted = Requirement(requirement)
-        return wanted.specifier.contains(metadata.version(wanted.name), prereleases=True)
-    except (InvalidRequirement, metadata.PackageNotFoundError):
-        return False

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -17,10 +16,14 @@ from typing import Any
 from tidegate.engines.base import Arguments, check_arguments
 from tidegate.engines.local.command import check_commands
 from tidegate.engines.local.graph import Graph, Ready, Values
+from tidegate.engines.local.host import Host
+from tidegate.engines.local.kubernetes import check_settings
 from tidegate.engines.local.process import Launcher
+from tidegate.engines.local.scratch import scratch_folder
 from tidegate.engines.local.worker import Done, Site, perform
 from tidegate.plan.events import CANCELED, FAILED, SUCCEEDED, Outcome, Report, StepFinished, StepStarted
 from tidegate.plan.model import Plan
+from tidegate.project import state_folder
 from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs
 from tidegate.store.cache import Cache
@@ -33,38 +36,42 @@ class LocalEngine:
 
     Args:
         store: where artifacts, cache and records live.
-        root: the project's folder, from which components are imported.
+        host: the project's folder, from which components are imported, and what stands for cluster objects.
         run_id: the run's id in the store.
         jobs: steps at a time; the number of cores by default.
         use_cache: False runs every step, whatever the cache holds.
+        finished: steps of this same run that succeeded before it was interrupted, by path; they stay finished.
     """
 
     store: Store
-    root: Path
+    host: Host
     run_id: str
     jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
     use_cache: bool = True
+    finished: Mapping[str, StepRecord] = field(default_factory=dict)
 
     def run(self, plan: Plan, arguments: Arguments, report: Report) -> Outcome:
         """Run the plan; Ctrl-C (KeyboardInterrupt) kills every step and ends the run as CANCELED."""
-        check_commands(plan)
+        check_host(plan, self.host)
         arguments = check_arguments(plan, arguments)
-        scratch = Path(tempfile.mkdtemp(prefix="tidegate-"))
-        context = self._context(plan, scratch)
-        graph = Graph(plan, arguments, context)
+        with scratch_folder(self.run_id) as scratch:
+            return self._run(plan, arguments, report, scratch)
+
+    def _run(self, plan: Plan, arguments: Arguments, report: Report, scratch: Path) -> Outcome:
+        context = self._context(plan)
         launcher = Launcher()
-        blobs = Blobs(self.store)
         site = Site(
-            self.run_id, blobs, Cache(self.store), Runs(self.store), launcher, self.root, scratch, report,
-            threading.Event(), context, plan.name, self.use_cache,
+            self.run_id, Blobs(self.store, self.run_id), Cache(self.store), Runs(self.store), launcher, self.host, scratch,
+            report, threading.Event(), context, plan.name, self.use_cache, self.finished,
         )  # fmt: skip
+        if plan.settings.get("workspace"):
+            Path(context["workspace_path"]).mkdir(parents=True, exist_ok=True)
         try:
-            return _Loop(plan, graph, site, self.jobs).run()
+            return _Loop(plan, Graph(plan, arguments, context), site, self.jobs).run()
         finally:
             launcher.close()
-            shutil.rmtree(scratch, ignore_errors=True)
 
-    def _context(self, plan: Plan, scratch: Path) -> dict[str, str]:
+    def _context(self, plan: Plan) -> dict[str, str]:
         now = iso(time.time())
         return {
             "pipeline_job_name": f"{plan.name}-{self.run_id}",
@@ -73,8 +80,18 @@ class LocalEngine:
             "pipeline_job_create_time_utc": now,
             "pipeline_job_schedule_time_utc": now,
             "pipeline_root": f"{self.store.uri}/runs/{self.run_id}",
-            "workspace_path": str(scratch / "workspace"),
+            "workspace_path": str(state_folder(self.host.root) / "workspaces" / self.run_id),
         }
+
+
+def check_host(plan: Plan, host: Host) -> None:
+    """Refuse, before anything starts, a plan that this machine cannot run.
+
+    Raises:
+        DefinitionError: a command, secret or config map that it does not have.
+    """
+    check_commands(plan, host)
+    check_settings(plan, host)
 
 
 class _Loop:
@@ -84,6 +101,10 @@ class _Loop:
         self.steps: list[StepFinished] = []
         self.error: Mapping[str, Any] | None = None
         self.started = time.monotonic()
+        self.deadline = float(plan.settings.get("activeDeadlineSeconds", 0))
+
+    def _left(self) -> float | None:
+        return max(0.0, self.started + self.deadline - time.monotonic()) if self.deadline else None
 
     def run(self) -> Outcome:
         with ThreadPoolExecutor(self.jobs, thread_name_prefix="tidegate-step") as pool:
@@ -91,12 +112,19 @@ class _Loop:
                 self.graph.start()
                 self._drain(pool)
                 while not self.graph.done:
-                    ready, done = self.ends.get()
+                    ready, done = self.ends.get(timeout=self._left())
                     self._finish(ready, done)
                     self._drain(pool)
+            except queue.Empty:
+                self.site.cancel.set()
+                _shut_down(pool)
+                self._cancelled()
+                found = f"the run took longer than its activeDeadlineSeconds, {self.deadline:g} s"
+                self.error = {"code": "run-timeout", "message": found}
+                return self._outcome(FAILED, Values())
             except KeyboardInterrupt:
                 self.site.cancel.set()
-                pool.shutdown(wait=True, cancel_futures=True)
+                _shut_down(pool)
                 self._cancelled()
                 return self._outcome(CANCELED, Values())
             except BaseException:
@@ -127,10 +155,11 @@ class _Loop:
 
     def _finish(self, ready: Ready, done: Done) -> None:
         self.graph.finish(ready, SUCCEEDED if done.state == SUCCEEDED else FAILED, done.outputs, done.error)
-        self._note(StepFinished(ready.path, done.state, done.cached, done.seconds, done.error), done, ready)
+        self._note(_event(ready, done), done, ready)
 
     def _note(self, finished: StepFinished, done: Done, ready: Ready | None) -> None:
-        self.site.runs.step(self.site.run_id, _record(finished, done, ready))
+        if not done.kept:
+            self.site.runs.step(self.site.run_id, _record(finished, done, ready))
         self.steps.append(finished)
         if finished.error and not self.error:
             self.error = {**finished.error, "step": finished.step}
@@ -139,7 +168,7 @@ class _Loop:
     def _cancelled(self) -> None:
         while not self.ends.empty():
             ready, done = self.ends.get()
-            self._note(StepFinished(ready.path, done.state, done.cached, done.seconds, done.error), done, ready)
+            self._note(_event(ready, done), done, ready)
 
     def _outcome(self, state: str, outputs: Values) -> Outcome:
         seconds = time.monotonic() - self.started
@@ -151,6 +180,18 @@ class _Loop:
         )
 
 
+def _shut_down(pool: ThreadPoolExecutor) -> None:
+    """Wait for the steps that are being killed, which takes seconds at most, however often Ctrl-C is pressed."""
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            return pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _event(ready: Ready, done: Done) -> StepFinished:
+    note = "finished before" if done.kept else ""
+    return StepFinished(ready.path, done.state, done.cached, done.seconds, done.error, note)
+
+
 def _record(finished: StepFinished, done: Done, ready: Ready | None) -> StepRecord:
     return StepRecord(
         path=finished.step,
@@ -159,15 +200,10 @@ def _record(finished: StepFinished, done: Done, ready: Ready | None) -> StepReco
         seconds=done.seconds,
         key=done.key,
         parts=dict(done.parts),
-        inputs=_json(ready.inputs if ready else Values()),
-        outputs=_json(done.outputs),
+        inputs=(ready.inputs if ready else Values()).as_json(),
+        outputs=done.outputs.as_json(),
         error=dict(done.error) if done.error else None,
         log=done.log,
         attempts=done.attempts,
         note=finished.note,
     )
-
-
-def _json(values: Values) -> dict[str, Any]:
-    artifacts = {n: [a.as_json() for a in found] for n, found in values.artifacts.items()}
-    return {"parameters": dict(values.parameters), "artifacts": artifacts}

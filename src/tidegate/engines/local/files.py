@@ -79,9 +79,11 @@ def collect(interface: Interface, provisioned: Mapping[str, Any], blobs: Blobs) 
         for name, declared in interface.output_parameters.items()
     }
     artifacts = {
-        name: [_made(name, slot.type, a, outputs["artifacts"][name]["artifacts"][0], blobs)]
+        name: [
+            _made(name, slot.type, a, outputs["artifacts"][name]["artifacts"][0], blobs)
+            for a in _written(written, name, outputs)[: None if slot.is_list else 1]
+        ]
         for name, slot in interface.output_artifacts.items()
-        for a in _written(written, name, outputs)
     }
     return Values(parameters, artifacts)
 
@@ -103,7 +105,7 @@ def _parameter(name: str, type_: str, written: Mapping[str, Any], provisioned: M
 def _written(written: Mapping[str, Any], name: str, outputs: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     found: Mapping[str, Any] = written.get("artifacts", {}).get(name) or outputs["artifacts"][name]
     artifacts: Sequence[Mapping[str, Any]] = found["artifacts"]
-    return artifacts[:1]
+    return artifacts
 
 
 def _made(name: str, type_: str, said: Mapping[str, Any], given: Mapping[str, Any], blobs: Blobs) -> Artifact:

@@ -1,10 +1,9 @@
 """The fork server: one process, started by exec, that holds kfp's executor and forks a child per step.
 
-Messages are JSON lines over a socket: ``{"id", "args", "folder", "env", "log", "imports", "fresh", "threads"}``
-in, ``{"id", "pid"}`` and ``{"id", "exit"}`` out. When the other side hangs up, every process below the server
-is killed: on Linux it adopts orphans, so a daemon that left its group and session is among them. It imports only
-modules of the allow-list (``process.FORK_SAFE``), never a user's, and opens no store: a child forked after such
-libraries were *used* can hang.
+Messages are JSON lines over a socket: a job (see ``process.Job``) with its ``id`` in, ``{"id", "pid"}`` and ``{"id",
+"exit"}`` out. When the other side hangs up, every process below the server is killed: on Linux it adopts orphans, so a
+daemon that left its group and session is among them. It imports only modules of the allow-list
+(``process.FORK_SAFE``), never a user's, and opens no store: a child forked after such libraries were *used* can hang.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import ctypes
 import importlib
 import importlib.util
 import json
+import math
 import os
 import select
 import signal
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.author import step
+from tidegate.engines.local.mount import mount_all
 from tidegate.engines.local.process import GRACE, end_group
 
 
@@ -93,11 +94,12 @@ def _child(job: dict[str, Any], sock: socket.socket) -> None:
             signal.signal(name, signal.SIG_DFL)
         sock.close()
         _redirect(job["log"])
+        _confine(job)
         os.chdir(job["folder"])
-        if job["fresh"]:
-            os.execve(sys.executable, [sys.executable, "-m", "tidegate.author.step", *job["args"]], job["env"])
         os.environ.clear()
         os.environ.update(job["env"])
+        if program := job["program"] or (job["fresh"] and [sys.executable, "-m", "tidegate.author.step", *job["args"]]):
+            _exec(program)
         _limit_threads(job["threads"])
         _reseed()
         code = step.main(job["args"])
@@ -109,6 +111,27 @@ def _child(job: dict[str, Any], sock: socket.socket) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def _exec(program: list[str]) -> None:
+    try:
+        os.execvpe(program[0], program, os.environ)
+    except OSError as e:
+        print(f"tidegate: cannot run {program[0]!r}: {e.strerror}", file=sys.stderr, flush=True)
+        os._exit(126 if isinstance(e, PermissionError) else 127)
+
+
+def _confine(job: dict[str, Any]) -> None:
+    if job["cores"] and sys.platform == "linux":
+        cores = sorted(os.sched_getaffinity(0))
+        first = job["id"] % len(cores)
+        os.sched_setaffinity(0, ([*cores, *cores])[first : first + max(1, math.ceil(job["cores"]))])
+    if job["mounts"]:
+        try:
+            mount_all(job["mounts"])
+        except OSError as e:
+            print(f"tidegate: cannot mount {e.filename}: {e.strerror}", file=sys.stderr, flush=True)
+            os._exit(125)
 
 
 def _finish_threads() -> None:

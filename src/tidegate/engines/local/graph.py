@@ -26,7 +26,7 @@ from tidegate.ir import condition
 from tidegate.ir.placeholder import Placeholder, substitute
 from tidegate.plan.events import FAILED, SKIPPED, SUCCEEDED
 from tidegate.plan.model import Component, Constant, Dag, FinalStatus, FromInput, FromTask, Plan, Source, Task
-from tidegate.plan.value import Artifact, coerce
+from tidegate.plan.value import Artifact, artifact_from_json, coerce
 
 Artifacts = dict[str, list[Artifact]]
 RunContext = Mapping[str, str]
@@ -39,16 +39,34 @@ class Values:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
 
+    def as_json(self) -> dict[str, Any]:
+        """The values as records keep them."""
+        artifacts = {n: [a.as_json() for a in found] for n, found in self.artifacts.items()}
+        return {"parameters": dict(self.parameters), "artifacts": artifacts}
+
+
+def values_from_json(body: Mapping[str, Any]) -> Values:
+    """Read what ``Values.as_json`` wrote."""
+    artifacts = {n: [artifact_from_json(a) for a in found] for n, found in body.get("artifacts", {}).items()}
+    return Values(body.get("parameters", {}), artifacts)
+
 
 @dataclass(frozen=True)
 class Ready:
-    """A step that can start now, ``delay`` seconds from now after a dag's failed try."""
+    """A step that can start now, ``delay`` seconds from now after a dag's failed try.
+
+    Attributes:
+        extra: parameters that its component does not declare: only placeholders in its command read them.
+        settings: the values of ``Task.settings``.
+    """
 
     id: int
     path: str
     task: Task
     inputs: Values
     delay: float = 0.0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -181,7 +199,9 @@ class Graph:
         inputs = _complete(node.task.component, node.inputs)
         self._next_id += 1
         self._running[self._next_id] = node
-        return self.ready.append(Ready(self._next_id, node.path, node.task, inputs, delay))
+        settings = {place: self._parameter(source, node.scope) for place, source in node.task.settings.items()}
+        extra = {n: v for n, v in node.inputs.parameters.items() if n not in node.task.component.interface.parameters}
+        return self.ready.append(Ready(self._next_id, node.path, node.task, inputs, delay, extra, settings))
 
     def _items(self, node: _Node) -> Sequence[Any]:
         loop = node.task.loop
@@ -287,8 +307,14 @@ class Graph:
         if placeholder.form == "input_parameter":
             return parameters.get(placeholder.name, "")
         if placeholder.form == "context":
-            return {**self.context, "pipeline_task_name": node.task.name}.get(placeholder.name, "")
+            return {**self.context, **task_context(self.context, node.path)}.get(placeholder.name, "")
         raise StepFailed(f"{node.path}: a constant cannot hold the placeholder of form {placeholder.form}")
+
+
+def task_context(run: RunContext, path: str) -> dict[str, str]:
+    """What placeholders may ask about a task: its name, and an id that no other task of any run has."""
+    name = path.rpartition("/")[2]
+    return {"pipeline_task_name": name, "pipeline_task_uuid": f"{run.get('pipeline_job_uuid', '')}-{path}"}
 
 
 def _dag_of_one(name: str, component: Component) -> Dag:

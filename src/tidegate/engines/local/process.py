@@ -33,14 +33,31 @@ GRACE = 2.0
 
 @dataclass(frozen=True)
 class Job:
-    """One step process: arguments for ``tidegate.author.step``, folder, whole environment, log file, CPU threads."""
+    """One step process.
 
-    args: Sequence[str]
+    Attributes:
+        folder: where it starts.
+        env: its whole environment.
+        log: the file that takes what it writes.
+        threads: how many threads numerical libraries may use.
+        args: arguments for ``tidegate.author.step``, which runs in a fork of the fork server or a fresh interpreter.
+        imports: third-party modules that step imports.
+        program: a whole command to run instead.
+        mounts: (folder, where the step sees it, read-only), on Linux.
+        cores: how many cores it may use, 0 for all.
+        cleanup: a command to run after it was killed.
+    """
+
     folder: Path
     env: Mapping[str, str]
     log: Path
-    imports: frozenset[str]
     threads: int
+    args: Sequence[str] = ()
+    imports: frozenset[str] = frozenset()
+    program: Sequence[str] = ()
+    mounts: Sequence[tuple[str, str, bool]] = ()
+    cores: float = 0.0
+    cleanup: Sequence[str] = ()
 
 
 class Process(Protocol):
@@ -106,7 +123,7 @@ class ForkServer:
         """Have one step forked."""
         with self._lock:
             self._next += 1
-            step = self._steps[self._next] = _Forked()
+            step = self._steps[self._next] = _Forked(job.cleanup)
             message = {
                 "id": self._next,
                 "args": list(job.args),
@@ -116,6 +133,9 @@ class ForkServer:
                 "imports": sorted(job.imports),
                 "fresh": not job.imports <= FORK_SAFE,
                 "threads": job.threads,
+                "program": list(job.program),
+                "mounts": list(job.mounts),
+                "cores": job.cores,
             }
             try:
                 self._socket.sendall(json.dumps(message).encode() + b"\n")
@@ -152,8 +172,8 @@ class ForkServer:
 class _Forked:
     """A step that the fork server started."""
 
-    def __init__(self) -> None:
-        self.pid = 0
+    def __init__(self, cleanup: Sequence[str]) -> None:
+        self.pid, self._cleanup = 0, cleanup
         self._code: int | None = None
         self._ended = threading.Event()
 
@@ -172,6 +192,8 @@ class _Forked:
         if self.wait(GRACE) is None and self.pid:
             end_group(self.pid, signal.SIGKILL)
             self.wait(GRACE)
+        if self._cleanup:
+            subprocess.run(self._cleanup, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=30, check=False)
 
 
 def end_group(pid: int, how: signal.Signals) -> None:

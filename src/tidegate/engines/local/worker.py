@@ -11,37 +11,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from tidegate.author.step import ERROR_FILE
-from tidegate.engines.local import files
-from tidegate.engines.local.command import PythonStep, python_step
-from tidegate.engines.local.graph import Ready, Values
-from tidegate.engines.local.process import Job, Launcher
-from tidegate.errors import StepFailed, TidegateError
-from tidegate.ir.placeholder import Placeholder, Template, as_text, render, substitute
+from tidegate.engines.local import files, kubernetes
+from tidegate.engines.local.claims import create_claim, delete_claim
+from tidegate.engines.local.command import Asked, Claim, PythonStep, asked
+from tidegate.engines.local.graph import Ready, Values, task_context, values_from_json
+from tidegate.engines.local.host import Host
+from tidegate.engines.local.importer import bring
+from tidegate.engines.local.job import Given, failure, make_job
+from tidegate.engines.local.limits import Limits, memory_of, read_limits
+from tidegate.engines.local.packages import installed, interpreter
+from tidegate.engines.local.process import Job, Launcher, Process
+from tidegate.engines.local.resolve import Resolver
+from tidegate.errors import Damaged, NotFound, StepFailed, TidegateError
+from tidegate.ir.placeholder import as_text, placeholders, substitute
 from tidegate.plan.events import CANCELED, FAILED, SUCCEEDED, Notice, Report, StepLog
-from tidegate.plan.key import key_parts, named_key
+from tidegate.plan.key import KeyParts, key_parts, named_key
 from tidegate.plan.model import Container, Executor, Importer
-from tidegate.plan.value import Artifact, artifact_from_json
+from tidegate.plan.value import artifact_from_json
 from tidegate.store.blobs import Blobs
 from tidegate.store.cache import Cache, Miss
-from tidegate.store.runs import Runs
+from tidegate.store.runs import Runs, StepRecord
 
 POLL = 0.05
 LONGEST_LINE = 65536
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "POLARS_MAX_THREADS",
-)
 
 
 @dataclass(frozen=True)
 class Done:
-    """How one step ended."""
+    """How one step ended; ``kept``: before this run was interrupted and resumed."""
 
     state: str
     outputs: Values = field(default_factory=Values)
@@ -52,6 +50,7 @@ class Done:
     parts: Mapping[str, str] = field(default_factory=dict)
     log: str = ""
     attempts: int = 1
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,14 +62,26 @@ class Site:
     cache: Cache
     runs: Runs
     launcher: Launcher
-    root: Path
+    host: Host
     scratch: Path
     report: Report
     cancel: threading.Event
     context: Mapping[str, str]
     pipeline: str
     use_cache: bool = True
+    finished: Mapping[str, StepRecord] = field(default_factory=dict)
     running: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step with what was found out about it before it is looked up or run."""
+
+    ready: Ready
+    container: Container
+    asked: Asked
+    context: Mapping[str, str]
+    python: Path | None
 
 
 def perform(site: Site, ready: Ready, executor: Executor) -> Done:
@@ -85,10 +96,9 @@ def perform(site: Site, ready: Ready, executor: Executor) -> Done:
     try:
         if site.cancel.wait(ready.delay):
             return Done(CANCELED)
-        if isinstance(executor, Importer):
-            done = Done(SUCCEEDED, Values({}, {"artifact": [_import(site, ready, executor)]}))
-        else:
-            done = _cached(site, ready, executor)
+        if done := _kept(site, ready):
+            return done
+        done = _imported(site, ready, executor) if isinstance(executor, Importer) else _contained(site, ready, executor)
     except TidegateError as e:
         done = Done(FAILED, error=e.as_json())
     except OSError as e:
@@ -99,11 +109,61 @@ def perform(site: Site, ready: Ready, executor: Executor) -> Done:
     return replace(done, seconds=time.monotonic() - started)
 
 
-def _cached(site: Site, ready: Ready, container: Container) -> Done:
-    task = ready.task
-    env = {n: _words(t, site, ready)[0] for n, t in container.env.items()}
-    command = (*container.command, *container.args)
-    parts = key_parts(task.component.interface, command, env, ready.inputs.parameters, ready.inputs.artifacts)
+def _kept(site: Site, ready: Ready) -> Done | None:
+    """The step's end before the run was interrupted, if it had the same inputs and its outputs are whole."""
+    record = site.finished.get(ready.path)
+    # as text, since NaN is not equal to itself
+    if not record or json.dumps(record.inputs, sort_keys=True) != json.dumps(ready.inputs.as_json(), sort_keys=True):
+        return None
+    outputs = values_from_json(record.outputs)
+    try:
+        for artifact in (a for found in outputs.artifacts.values() for a in found if a.digest):
+            site.blobs.check(artifact.digest, artifact.kind)
+    except (Damaged, NotFound) as e:
+        site.report(Notice(f"{ready.path}: what it made is damaged, it runs again: {e.found}"))
+        return None
+    return Done(SUCCEEDED, outputs, cached=True, kept=True)
+
+
+def _imported(site: Site, ready: Ready, importer: Importer) -> Done:
+    resolver = _before(site, ready)
+    uri = as_text(ready.inputs.parameters[importer.parameter]) if importer.parameter else ""
+    uri = resolver.text(importer.uri) if importer.uri else uri
+    metadata = substitute(importer.metadata, resolver)
+    cache = None if importer.reimport or not site.use_cache else site.cache
+    artifact = bring(uri, importer.type, metadata, site.blobs, cache, site.host.root)
+    return Done(SUCCEEDED, Values({}, {"artifact": [artifact]}))
+
+
+def _before(site: Site, ready: Ready) -> Resolver:
+    """Placeholders that can be known before a step has a folder: inputs that are parameters, names."""
+    context = {**site.context, **task_context(site.context, ready.path)}
+    files_ = {"inputs": {"parameterValues": dict(ready.inputs.parameters), "artifacts": {}}}
+    return Resolver({**files_, "outputs": {"parameters": {}, "artifacts": {}}}, context, ready.extra)
+
+
+def _contained(site: Site, ready: Ready, container: Container) -> Done:
+    resolver = _before(site, ready)
+    what = asked(container, site.host, resolver.text(container.image))
+    if isinstance(what, Claim):
+        return _claimed(site, ready, what)
+    python = None
+    if isinstance(what, PythonStep) and not what.packages.satisfied:
+        text = f"{ready.path}: its packages are installed into an environment of their own"
+        python = interpreter(what.packages, lambda: site.report(Notice(text)))
+    return _cached(site, _Step(ready, container, what, resolver.context, python))
+
+
+def _claimed(site: Site, ready: Ready, claim: Claim) -> Done:
+    if claim.action == "create":
+        return Done(SUCCEEDED, Values({"name": create_claim(ready.inputs.parameters, site.host, site.run_id)}))
+    delete_claim(ready.inputs.parameters, site.host)
+    return Done(SUCCEEDED)
+
+
+def _cached(site: Site, step: _Step) -> Done:
+    ready, task = step.ready, step.ready.task
+    parts = _key_parts(step)
     key = named_key(site.pipeline, task.component, task.cache_key) if task.cache_key else parts.key
     if site.use_cache and task.cache:
         found = site.cache.lookup(key, site.blobs)
@@ -111,43 +171,71 @@ def _cached(site: Site, ready: Ready, container: Container) -> Done:
             return Done(SUCCEEDED, _from_cache(found.outputs), True, key=key, parts=parts.digests())
         if found.damaged:
             site.report(Notice(f"{ready.path}: a cache entry was damaged and is set aside: {found.reason}"))
-    done = _attempts(site, ready, python_step(container), env)
+    done = _attempts(site, step)
     if done.state == SUCCEEDED and task.cache:
         site.cache.put(key, _to_cache(done.outputs), run=site.run_id, step=ready.path)
     return replace(done, key=key, parts=parts.digests())
 
 
-def _attempts(site: Site, ready: Ready, step: PythonStep, env: Mapping[str, str]) -> Done:
-    retry = ready.task.retry
+def _key_parts(step: _Step) -> KeyParts:
+    container, ready = step.container, step.ready
+    command: list[Any] = [*container.command, *container.args]
+    command += [] if isinstance(step.asked, PythonStep) else [step.asked]
+    return key_parts(
+        ready.task.component.interface,
+        command,
+        {n: repr(t) for n, t in container.env.items()} | _read_besides_inputs(step),
+        ready.inputs.parameters,
+        ready.inputs.artifacts,
+        installed(step.python) if step.python else (),
+    )
+
+
+def _read_besides_inputs(step: _Step) -> dict[str, str]:
+    """What the command's placeholders read that is no declared input: names of the run, undeclared parameters."""
+    container, extra = step.container, step.ready.extra
+    found = {p for t in (*container.command, *container.args, *container.env.values()) for p in placeholders(t)}
+    context = {p.name: step.context.get(p.name, "") for p in found if p.form == "context"}
+    return context | {p.name: repr(extra[p.name]) for p in found if p.form == "input_parameter" and p.name in extra}
+
+
+def _attempts(site: Site, step: _Step) -> Done:
+    retry = step.ready.task.retry
     for attempt in range(retry.times + 1):
         if attempt and site.cancel.wait(retry.delay(attempt)):
             return Done(CANCELED)
-        done = _run(site, ready, step, env)
+        done = _run(site, step)
         if done.state != FAILED:
             break
     return replace(done, attempts=attempt + 1)
 
 
-def _run(site: Site, ready: Ready, step: PythonStep, env: Mapping[str, str]) -> Done:
+def _run(site: Site, step: _Step) -> Done:
+    ready = step.ready
     folder = site.scratch / str(ready.id)
     shutil.rmtree(folder, ignore_errors=True)
     provisioned = files.executor_input(ready.task.component.interface, ready.inputs, folder, site.blobs)
     log = folder / "log.txt"
     log.touch()
-    job = Job(
-        _arguments(step, provisioned, folder),
-        folder,
-        _env(site, ready, env),
-        log,
-        step.imports(site.root),
-        _threads(site),
-    )
-    code = _wait(site, ready.path, job)
+    resolver = Resolver(provisioned, step.context, ready.extra)
+    pod = {
+        "metadata.name": step.context["pipeline_task_uuid"],
+        "metadata.uid": site.run_id,
+        "metadata.namespace": "local",
+    }
+    local = kubernetes.local(step.container.kubernetes, ready.settings, site.host, folder, pod)
+    limits = read_limits(step.container.resources, resolver.text, local.seconds)
+    given = Given(
+        site.run_id, ready.path, site.host, site.blobs.store.uri, folder, resolver, local, limits,
+        _threads(site, limits), ready.task.component.interface,
+    )  # fmt: skip
+    job = make_job(given, step.container, step.asked, step.python)
+    code, stopped = _wait(site, ready.path, job, limits)
     key = site.runs.write_log(site.run_id, ready.path, log)
     if site.cancel.is_set():
         done = Done(CANCELED, log=key)
-    elif code:
-        done = Done(FAILED, error=_failure(folder, log, code), log=key)
+    elif stopped or code:
+        done = Done(FAILED, error=stopped or failure(folder, log, code), log=key)
     else:
         done = _collected(site, ready, provisioned, key)
     shutil.rmtree(folder, ignore_errors=True)
@@ -164,45 +252,36 @@ def _collected(site: Site, ready: Ready, provisioned: Mapping[str, Any], log: st
         return Done(FAILED, error={"code": "output-unreadable", "message": found}, log=log)
 
 
-def _arguments(step: PythonStep, provisioned: Mapping[str, Any], folder: Path) -> list[str]:
-    input_file = folder / "executor_input.json"
-    input_file.write_text(json.dumps(provisioned))
-    arguments = ["--executor_input", f"@{input_file}", "--function_to_execute", step.function]
-    if step.source:
-        source = folder / "ephemeral_component.py"
-        source.write_text(step.source)
-        return [*arguments, "--component_module_path", str(source)]
-    return [*arguments, "--code_digest", step.code_digest] if step.code_digest else arguments
-
-
-def _env(site: Site, ready: Ready, env: Mapping[str, str]) -> dict[str, str]:
-    limits = {v: os.environ.get(v, str(_threads(site))) for v in _THREAD_VARIABLES}
-    ours = {
-        "TIDEGATE_RUN_ID": site.run_id,
-        "TIDEGATE_STEP": ready.path,
-        "TIDEGATE_PROJECT": str(site.root),
-        "TIDEGATE_STORE": site.blobs.store.uri,
-    }
-    return {**os.environ, **limits, "PYTHONUNBUFFERED": "1", **env, **ours}
-
-
-def _threads(site: Site) -> int:
+def _threads(site: Site, limits: Limits) -> int:
     """The cores' share of one running step, unless the user said how many threads there shall be."""
     if (said := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():
         return int(said)
-    return max(1, (os.cpu_count() or 1) // max(1, len(site.running)))
+    share = max(1, (os.cpu_count() or 1) // max(1, len(site.running)))
+    return max(1, min(share, int(limits.cores))) if limits.cores else share
 
 
-def _wait(site: Site, path: str, job: Job) -> int:
-    """Wait for a step's end, passing on what it logs; kill it when the run is cancelled."""
+def _wait(site: Site, path: str, job: Job, limits: Limits) -> tuple[int, dict[str, Any] | None]:
+    """Wait for a step's end, passing on what it logs; kill it when the run is cancelled or it goes beyond a limit."""
     process = site.launcher.start(job)
+    stopped: dict[str, Any] | None = None
+    started = time.monotonic()
     with job.log.open("rb") as log:
         while (code := process.wait(POLL)) is None:
             _pass_on(site, path, log)
-            if site.cancel.is_set():
+            stopped = stopped or _beyond(limits, time.monotonic() - started, process)
+            if site.cancel.is_set() or stopped:
                 process.kill()
         _pass_on(site, path, log, ended=True)
-    return code
+    return code, stopped
+
+
+def _beyond(limits: Limits, seconds: float, process: Process) -> dict[str, Any] | None:
+    if limits.seconds and seconds > limits.seconds:
+        return {"code": "step-timeout", "message": f"the step ran longer than its {limits.seconds:g} s"}
+    if limits.memory and process.pid and (used := memory_of(process.pid)) > limits.memory:
+        found = f"the step used {used / 2**20:.0f} MiB of memory, its limit is {limits.memory / 2**20:.0f} MiB"
+        return {"code": "step-memory", "message": found, "hint": "Raise set_memory_limit, or use less."}
+    return None
 
 
 def _pass_on(site: Site, path: str, log: Any, *, ended: bool = False) -> None:
@@ -214,62 +293,13 @@ def _pass_on(site: Site, path: str, log: Any, *, ended: bool = False) -> None:
         site.report(StepLog(path, line.decode(errors="replace").rstrip("\n")))
 
 
-def _failure(folder: Path, log: Path, code: int) -> dict[str, Any]:
-    left = folder / "outputs" / ERROR_FILE
-    if left.exists():
-        said: dict[str, Any] = json.loads(left.read_text())
-        inner = said.get("tidegate")
-        if inner:
-            return {**inner}
-        return {"code": "step-failed", "message": f"{said['type']}: {said['message']}", "frames": said["frames"]}
-    how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
-    tail = log.read_bytes()[-2000:].decode(errors="replace").strip().splitlines()[-5:]
-    return {"code": "step-died" if code < 0 else "step-failed", "message": f"the step {how}", "tail": tail}
-
-
-def _words(template: Template, site: Site, ready: Ready) -> list[str]:
-    parameters = ready.inputs.parameters
-    return render(template, lambda p: _placeholder(p, site, ready), lambda n: n in parameters) or [""]
-
-
-def _placeholder(placeholder: Placeholder, site: Site, ready: Ready) -> Any:
-    if placeholder.form == "input_parameter":
-        return ready.inputs.parameters.get(placeholder.name, "")
-    if placeholder.form == "context":
-        context = {
-            **site.context,
-            "pipeline_task_name": ready.task.name,
-            "pipeline_task_uuid": f"{site.run_id}-{ready.id}",
-        }
-        return context.get(placeholder.name, "")
-    raise StepFailed(f"an environment variable of {ready.path} holds a placeholder of form {placeholder.form}")
-
-
-def _import(site: Site, ready: Ready, importer: Importer) -> Artifact:
-    parameters = ready.inputs.parameters
-    uri = as_text(parameters[importer.parameter]) if importer.parameter else ""
-    if importer.uri:
-        uri = _words(importer.uri, site, ready)[0]
-    metadata = substitute(importer.metadata, lambda p: _placeholder(p, site, ready))
-    parts = urlsplit(uri)
-    if parts.scheme not in ("", "file"):
-        return Artifact(uri.rstrip("/").rpartition("/")[2], uri, importer.type, metadata=metadata)
-    path = site.root / unquote(parts.path) if parts.scheme else site.root / uri
-    if not path.exists():
-        raise StepFailed(
-            f"there is nothing to import at {uri}", allowed="A file or folder that exists.", code="import-missing"
-        )
-    content = site.blobs.add(path)
-    return Artifact(path.name, uri, importer.type, content.digest, content.kind, content.size, metadata)
-
-
 def _to_cache(outputs: Values) -> dict[str, Any]:
     artifacts = [{"output": n, **a.as_json()} for n, found in outputs.artifacts.items() for a in found]
     return {"parameters": dict(outputs.parameters), "artifacts": artifacts}
 
 
 def _from_cache(body: Mapping[str, Any]) -> Values:
-    artifacts: dict[str, list[Artifact]] = {}
+    artifacts: dict[str, list[Any]] = {}
     for said in body["artifacts"]:
         artifacts.setdefault(said["output"], []).append(
             artifact_from_json({k: v for k, v in said.items() if k != "output"})

@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+"""Plant one fault at a time in a copy of the source, and see that the test meant to catch it goes red.
+
+``scripts/planted_faults.py [WORD]`` runs those whose name holds WORD. Exit code 1 when a fault goes unnoticed, or when
+its patch does not apply any more.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is broken, where, how, and which tests must notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+FAULTS = (
+    Fault(
+        "drop fsync of the file",
+        "store/local.py",
+        "            self._disk.fsync(fd)\n",
+        "",
+        "tests/crash/test_power_cut.py tests/store/test_local.py",
+    ),
+    Fault(
+        "drop fsync of the folder",
+        "store/local.py",
+        '            self._disk.fsync_folder(target.parent)\n        except OSError as e:\n            raise self._trouble(f"write {key}", e) from e\n        return created',
+        '        except OSError as e:\n            raise self._trouble(f"write {key}", e) from e\n        return created',
+        "tests/crash/test_power_cut.py tests/store/test_local.py",
+    ),
+    Fault(
+        "ignore a short write",
+        "store/local.py",
+        "                    left = left[self._disk.write(fd, left) :]",
+        "                    self._disk.write(fd, left)\n                    break",
+        "tests/store/test_local.py tests/crash",
+    ),
+    Fault(
+        "skip the hash on a hit",
+        "store/blobs.py",
+        "        if found.hexdigest() != digest[7:]:",
+        "        if False:",
+        "tests/store/test_blobs.py",
+    ),
+    Fault(
+        "believe a damaged cache entry",
+        "store/cache.py",
+        "if checksum != _checksum(body) or body.get",
+        "if body.get",
+        "tests/store/test_blobs.py tests/crash",
+    ),
+    Fault(
+        "a condition without a value is false",
+        "engines/local/graph.py",
+        "            self.ended.append(Ended(node.path, FAILED, error=e.as_json()))\n            return self._end(node, FAILED, Values(), e.as_json())",
+        "            return self._skip(node, 'no value')",
+        "tests/engines/test_graph.py",
+    ),
+    Fault(
+        "NaN may be compared",
+        "ir/condition.py",
+        "    if isinstance(value, float) and not math.isfinite(value):",
+        "    if False:",
+        "tests/ir/test_condition.py",
+    ),
+    Fault(
+        "an inner loop sees the item for an outer output",
+        "engines/local/graph.py",
+        "                return _pick(scope.inputs.parameters.get(name), path)",
+        "                return _pick(next(reversed(scope.inputs.parameters.values()), None), path)",
+        "tests/engines/test_graph.py tests/engines/test_random_plans.py",
+    ),
+    Fault(
+        "a dag output comes from the last source that ran",
+        "engines/local/graph.py",
+        "if s.output in scope.nodes[s.task].outputs.parameters and name not in parameters:",
+        "if s.output in scope.nodes[s.task].outputs.parameters:",
+        "tests/engines/test_random_plans.py",
+    ),
+    Fault(
+        "a helper's edit is not in the key",
+        "author/closure.py",
+        'lines = (f"{_file_sha256(root / f)} {f}\\n" for f in files)',
+        'lines = (f"{f}\\n" for f in files)',
+        "tests/author/test_component.py",
+    ),
+    Fault(
+        "artifact digests are not in the key",
+        "plan/key.py",
+        "[[a.digest or a.uri, dict(a.metadata)] for a in found]",
+        "[[dict(a.metadata)] for a in found]",
+        "tests/engines/test_local.py",
+    ),
+    Fault(
+        "resume keeps steps whose inputs changed",
+        "engines/local/worker.py",
+        "    if not record or json.dumps(record.inputs",
+        "    if not record or False and json.dumps(record.inputs",
+        "tests/engines/test_resume.py",
+    ),
+    Fault(
+        "resume does not look whether the definition changed",
+        "api.py",
+        "    if record.plan_digest != prepared.plan.digest:",
+        "    if False:",
+        "tests/engines/test_resume.py",
+    ),
+    Fault(
+        "garbage collection does not look at leases",
+        "store/gc.py",
+        '        yield f"sha256:{digest}"\n',
+        "        yield from ()\n",
+        "tests/store/test_gc.py",
+    ),
+    Fault(
+        "garbage collection forgets what directories hold",
+        "store/gc.py",
+        "    return digests.union(*(blobs.members(d) for d in digests))",
+        "    return digests",
+        "tests/store/test_gc.py",
+    ),
+    Fault(
+        "garbage collection does not look again",
+        "store/gc.py",
+        "        if digest in wanted and not store.find(_key(digest)):",
+        "        if False:",
+        "tests/store/test_gc.py",
+    ),
+    Fault(
+        "NaN passes the gate",
+        "registry/gate.py",
+        "math.isfinite",
+        "bool",
+        "tests/registry/test_gate.py",
+    ),
+    Fault(
+        "the child of a step survives it",
+        "engines/local/forkserver.py",
+        "        end_group(ended.si_pid, signal.SIGKILL)\n",
+        "",
+        "tests/engines/test_local.py",
+    ),
+    Fault(
+        "a step beyond its deadline goes on",
+        "engines/local/worker.py",
+        "    if limits.seconds and seconds > limits.seconds:",
+        "    if False:",
+        "tests/engines/test_kubernetes.py",
+    ),
+)
+
+
+def noticed(fault: Fault, source: Path) -> bool:
+    """Run the tests on the copy with the fault planted; say whether one of them failed."""
+    environment = {**os.environ, "PYTHONPATH": str(source)}
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *fault.tests.split()]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False).returncode == 1
+
+
+def planted(fault: Fault, source: Path) -> str:
+    """Plant a fault, run its tests, mend it; say how it went."""
+    file = source / "tidegate" / fault.file
+    text = file.read_text()
+    if fault.old not in text:
+        return "DOES NOT APPLY"
+    file.write_text(text.replace(fault.old, fault.new, 1))
+    try:
+        return "caught" if noticed(fault, source) else "UNNOTICED"
+    finally:
+        file.write_text(text)
+
+
+def main() -> None:
+    """Plant every fault in turn."""
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    chosen = [f for f in FAULTS if word in f.name]
+    ends = []
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "src"
+        shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
+        for fault in chosen:
+            ends.append(planted(fault, source))
+            print(f"{ends[-1]:<15} {fault.name}", flush=True)
+    caught = ends.count("caught")
+    print(f"{caught} of {len(chosen)} caught")
+    raise SystemExit(caught < len(chosen))
+
+
+if __name__ == "__main__":
+    main()

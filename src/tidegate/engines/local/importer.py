@@ -1,0 +1,79 @@
+"""Artifacts that are already somewhere: files, folders and objects, taken into the store by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from tidegate.data.objects import Found, Objects
+from tidegate.errors import NotFound, StepFailed, StoreError
+from tidegate.plan.value import Artifact
+from tidegate.store.blobs import Blobs, Content
+from tidegate.store.cache import Cache, Miss
+from tidegate.store.open import OBJECT_SCHEMES
+
+
+def bring(uri: str, type_: str, metadata: Mapping[str, Any], blobs: Blobs, cache: Cache | None, root: Path) -> Artifact:
+    """Take what is at an address into the store.
+
+    Args:
+        uri: a path (relative ones stand below ``root``), ``file://``, ``s3://``, ``gs://``, ``az://``; any other address
+            is kept as it is, without bytes.
+        type_: the artifact's type.
+        metadata: its metadata.
+        blobs: where the bytes go.
+        cache: knows which objects were taken before, by their version; None takes them again (``reimport=True``).
+        root: the project's folder.
+
+    Raises:
+        StepFailed: nothing is there (code ``import-missing``), or it cannot be reached (``import-unreachable``).
+    """
+    parts = urlsplit(uri)
+    if parts.scheme in OBJECT_SCHEMES:
+        content = _object(uri, blobs, cache)
+    elif parts.scheme in ("", "file"):
+        path = root / unquote(parts.path) if parts.scheme else root / uri
+        if not path.exists():
+            raise _missing(uri)
+        content = blobs.add(path)
+    else:
+        return Artifact(_name(uri), uri, type_, metadata=metadata)
+    return Artifact(_name(uri), uri, type_, content.digest, content.kind, content.size, metadata)
+
+
+def _name(uri: str) -> str:
+    return PurePosixPath(unquote(urlsplit(uri).path.rstrip("/"))).name or "artifact"
+
+
+def _missing(uri: str) -> StepFailed:
+    return StepFailed(
+        f"there is nothing to import at {uri}", allowed="A file, folder or object that exists.", code="import-missing"
+    )
+
+
+def _object(uri: str, blobs: Blobs, cache: Cache | None) -> Content:
+    try:
+        found = Objects(uri).find()
+        key = _key(uri, found)
+        known = cache.lookup(key, blobs) if cache else Miss()
+        if not isinstance(known, Miss):
+            return Content(**known.outputs["artifacts"][0])
+        with tempfile.TemporaryDirectory(prefix="tidegate-import-") as folder:
+            content = blobs.add(Objects(uri).fetch(found, Path(folder)))
+    except StoreError as e:
+        raise StepFailed(e.found, allowed=e.allowed, hint=e.hint, code="import-unreachable") from e
+    except NotFound as e:
+        raise _missing(uri) from e
+    if cache:
+        cache.put(key, {"artifacts": [content.__dict__]}, run="", step=f"import {uri}")
+    return content
+
+
+def _key(uri: str, found: list[Found]) -> str:
+    versions = [[o.key, o.size, o.version] for o in found]
+    return hashlib.sha256(json.dumps(["import", uri, versions]).encode()).hexdigest()

@@ -1,0 +1,176 @@
+"""The process of one step: its command line, its environment, and what its end says."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tidegate.author.step import ERROR_FILE
+from tidegate.engines.local.command import Asked, PythonStep, Shell
+from tidegate.engines.local.host import Host, python_first
+from tidegate.engines.local.kubernetes import Local
+from tidegate.engines.local.limits import Limits
+from tidegate.engines.local.packages import shared_modules
+from tidegate.engines.local.process import Job
+from tidegate.engines.local.resolve import Resolver
+from tidegate.ir.placeholder import parse
+from tidegate.plan.model import Container, Interface
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
+_TASK_CONFIG = {
+    "KUBERNETES_AFFINITY": ("affinity", "nodeAffinity"),
+    "KUBERNETES_TOLERATIONS": ("tolerations", "tolerations"),
+    "KUBERNETES_NODE_SELECTOR": ("nodeSelector", "nodeSelector"),
+}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a step's process is made of, apart from its command."""
+
+    run_id: str
+    path: str
+    host: Host
+    store: str
+    folder: Path
+    resolver: Resolver
+    local: Local
+    limits: Limits
+    threads: int
+    interface: Interface
+
+
+def make_job(given: Given, container: Container, asked: Asked, python: Path | None) -> Job:
+    """Make the process of a step.
+
+    Args:
+        given: its folder, limits and settings.
+        container: its command and environment, by template.
+        asked: what the command is; never a claim.
+        python: the interpreter of an environment of its own, where it has one.
+    """
+    env = _task_env(given, container)
+    if isinstance(asked, PythonStep):
+        args, imports = _python_arguments(given, container, asked), asked.imports(given.host.root)
+        job = _job(given, _env(given, env), args=args, imports=imports)
+        return _elsewhere(job, python) if python else job
+    assert isinstance(asked, Shell)
+    command, args = ([w for t in part for w in given.resolver.words(t)] for part in (container.command, container.args))
+    if asked.runtime:
+        return _container_job(given, asked, command, args, env)
+    full = _env(given, env)
+    full["PATH"] = python_first(full, Path(sys.executable).parent)
+    return _job(given, full, program=[*asked.prefix, *command, *args])
+
+
+def _task_env(given: Given, container: Container) -> dict[str, str]:
+    own = container.env if container.passthroughs.get("ENV", True) else {}
+    return {**{n: given.resolver.text(t) for n, t in own.items()}, **given.local.env, **given.local.secret_env}
+
+
+def _job(given: Given, env: Mapping[str, str], **more: Any) -> Job:
+    mounts = tuple((str(m.source), m.target, m.read_only) for m in given.local.mounts)
+    return Job(
+        given.folder, env, given.folder / "log.txt", given.threads, mounts=mounts, cores=given.limits.cores, **more
+    )
+
+
+def _elsewhere(job: Job, python: Path) -> Job:
+    """The same Python step in another environment."""
+    own = {"PYTHONPATH": str(shared_modules(python)), "VIRTUAL_ENV": str(python.parents[1])}
+    env = {**job.env, **own, "PATH": python_first(job.env, python.parent)}
+    return replace(job, env=env, program=[str(python), "-m", "tidegate.author.step", *job.args])
+
+
+def _container_job(given: Given, asked: Shell, command: list[str], args: list[str], env: Mapping[str, str]) -> Job:
+    name = f"tidegate-{given.run_id}-{given.folder.name}"
+    volumes = [(str(given.folder), str(given.folder), False)]
+    volumes += [(str(m.source), m.target, m.read_only) for m in given.local.mounts]
+    said = [asked.runtime, "run", "--rm", "--name", name]
+    said += [w for s, t, read_only in volumes for w in ("--volume", f"{s}:{t}{':ro' if read_only else ''}")]
+    said += [w for n in env for w in ("--env", n)]  # values come from the client's environment, not its arguments
+    said += [f"--memory={int(given.limits.memory)}"] if given.limits.memory else []
+    said += [f"--cpus={given.limits.cores:g}"] if given.limits.cores else []
+    said += ["--entrypoint", command[0]] if command else []
+    program = [*said, asked.image, *command[1:], *args]
+    log, cleanup = given.folder / "log.txt", [asked.runtime, "kill", name]
+    return Job(given.folder, {**os.environ, **env}, log, given.threads, program=program, cleanup=cleanup)
+
+
+def _python_arguments(given: Given, container: Container, step: PythonStep) -> list[str]:
+    provisioned = _with_task_config(given, container)
+    input_file = given.folder / "executor_input.json"
+    input_file.write_text(json.dumps(provisioned))
+    arguments = ["--executor_input", f"@{input_file}", "--function_to_execute", step.function]
+    if step.source:
+        source = given.folder / "ephemeral_component.py"
+        source.write_text(given.resolver.text(step.source))
+        return [*arguments, "--component_module_path", str(source)]
+    return [*arguments, "--code_digest", step.code_digest] if step.code_digest else arguments
+
+
+def _with_task_config(given: Given, container: Container) -> Mapping[str, Any]:
+    """The executor input, with what a TaskConfig parameter is to be told."""
+    files = given.resolver.files
+    names = [n for n, p in given.interface.parameters.items() if p.type == "TASK_CONFIG"]
+    if not names:
+        return files
+    config: dict[str, Any] = {}
+    for field in container.passthroughs:
+        if field == "ENV":
+            config["env"] = [{"name": n, "value": given.resolver.text(t)} for n, t in container.env.items()]
+        elif field == "RESOURCES":
+            config["resources"] = _kubernetes_resources(given, container)
+        elif field in _TASK_CONFIG and (said := container.kubernetes.get(_TASK_CONFIG[field][1])):
+            config[_TASK_CONFIG[field][0]] = said.get("labels", said) if isinstance(said, Mapping) else said
+    values = {**files["inputs"]["parameterValues"], **dict.fromkeys(names, config)}
+    return {**files, "inputs": {**files["inputs"], "parameterValues": values}}
+
+
+def _kubernetes_resources(given: Given, container: Container) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, (kind, resource) in {
+        "resourceCpuLimit": ("limits", "cpu"),
+        "resourceMemoryLimit": ("limits", "memory"),
+        "resourceCpuRequest": ("requests", "cpu"),
+        "resourceMemoryRequest": ("requests", "memory"),
+    }.items():
+        if said := container.resources.get(name):
+            found.setdefault(kind, {})[resource] = given.resolver.text(parse(said))
+    return found
+
+
+def _env(given: Given, env: Mapping[str, str]) -> dict[str, str]:
+    limits = {v: os.environ.get(v, str(given.threads)) for v in _THREAD_VARIABLES}
+    ours = {
+        "TIDEGATE_RUN_ID": given.run_id,
+        "TIDEGATE_STEP": given.path,
+        "TIDEGATE_PROJECT": str(given.host.root),
+        "TIDEGATE_STORE": given.store,
+    }
+    return {**os.environ, **limits, "PYTHONUNBUFFERED": "1", **env, **ours}
+
+
+def failure(folder: Path, log: Path, code: int) -> dict[str, Any]:
+    """Say why a step failed: what its Python code left, else how its process ended and the end of its log."""
+    left = folder / "outputs" / ERROR_FILE
+    if left.exists():
+        said: dict[str, Any] = json.loads(left.read_text())
+        inner = said.get("tidegate")
+        if inner:
+            return {**inner}
+        return {"code": "step-failed", "message": f"{said['type']}: {said['message']}", "frames": said["frames"]}
+    how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
+    tail = log.read_bytes()[-2000:].decode(errors="replace").strip().splitlines()[-5:]
+    return {"code": "step-died" if code < 0 else "step-failed", "message": f"the step {how}", "tail": tail}

@@ -1,0 +1,173 @@
+"""The Kubernetes settings of a task, as far as they mean something on this machine; the rest is named, never dropped.
+
+Secrets and config maps are files that the project names (see ``host``), claims and empty directories are folders
+mounted where the task expects them, the deadline is a timeout, fields of the pod are those of the step.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tidegate.engines.local.host import Host, read_values
+from tidegate.errors import DefinitionError
+from tidegate.plan.model import Container, Plan
+
+_APPLIED = {
+    "secretAsEnv", "configMapAsEnv", "secretAsVolume", "configMapAsVolume", "pvcMount", "emptyDirMounts",
+    "genericEphemeralVolume", "fieldPathAsEnv", "activeDeadlineSeconds", "enabledSharedMemory",
+}  # fmt: skip
+_PIPELINE_APPLIED = {"workspace", "activeDeadlineSeconds"}
+_KINDS = {"secret": "secrets", "configMap": "config-maps"}
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A folder that a step sees at another path."""
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Local:
+    """What the settings come to: environment (values of secrets apart, they are in no cache key), mounts, seconds."""
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    secret_env: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    seconds: float = 0.0
+
+
+def not_applied(plan: Plan) -> str:
+    """Name the settings of a plan that mean nothing here, empty when there are none."""
+    found = {f for c in plan.executors.values() if isinstance(c, Container) for f in c.kubernetes if f not in _APPLIED}
+    found |= {f for f in plan.settings if f not in _PIPELINE_APPLIED}
+    found |= {
+        "accelerator" for c in plan.executors.values() if isinstance(c, Container) and "accelerator" in c.resources
+    }
+    return ", ".join(sorted(found))
+
+
+def check_settings(plan: Plan, host: Host) -> None:
+    """Refuse, before anything starts, a plan that reads a secret or config map which is not here.
+
+    Raises:
+        DefinitionError: naming it and where to say where it is (code ``secret-missing``).
+    """
+    for container in plan.executors.values():
+        if isinstance(container, Container):
+            for kind in _KINDS:
+                for entry in (
+                    *container.kubernetes.get(f"{kind}AsEnv", ()),
+                    *container.kubernetes.get(f"{kind}AsVolume", ()),
+                ):
+                    if name := _constant_name(entry, kind):
+                        _values(kind, name, entry, host)
+
+
+def _constant_name(entry: Mapping[str, Any], kind: str) -> str:
+    said = entry.get(f"{kind}NameParameter", {}).get("runtimeValue", {}).get("constant")
+    return str(said if said is not None else entry.get(f"{kind}Name", ""))
+
+
+def local(
+    config: Mapping[str, Any], settings: Mapping[str, Any], host: Host, folder: Path, pod: Mapping[str, str]
+) -> Local:
+    """Work out what the settings of one task come to.
+
+    Args:
+        config: the KubernetesExecutorConfig.
+        settings: the values of its ``…Parameter`` fields by place.
+        host: where secrets, config maps and volumes are.
+        folder: the step's own folder, for empty directories and the files of config maps.
+        pod: fields of the pod by path (``metadata.name``).
+
+    Raises:
+        DefinitionError: a secret or config map that is not here.
+    """
+    env = {n: v for e in _entries(config, "configMapAsEnv", settings) for n, v in _env("configMap", e, host).items()}
+    env |= {e["name"]: pod.get(e.get("fieldPath", ""), "") for e in config.get("fieldPathAsEnv", ())}
+    secret = {n: v for e in _entries(config, "secretAsEnv", settings) for n, v in _env("secret", e, host).items()}
+    mounts = [_claim(e, host) for e in _entries(config, "pvcMount", settings)]
+    for kind in ("emptyDirMounts", "genericEphemeralVolume"):
+        mounts += [
+            Mount(_fresh(folder / "volumes" / _safe(e["volumeName"])), e["mountPath"]) for e in config.get(kind, ())
+        ]
+    for kind in _KINDS:
+        mounts += [m for e in _entries(config, f"{kind}AsVolume", settings) for m in _files(kind, e, host, folder)]
+    return Local(env, secret, tuple(mounts), float(config.get("activeDeadlineSeconds", 0)))
+
+
+def _entries(config: Mapping[str, Any], name: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The entries of a setting with the values of their parameters in the place of these."""
+    return [
+        {**entry, **{p: settings[f"{name}.{i}.{p}"] for p in entry if f"{name}.{i}.{p}" in settings}}
+        for i, entry in enumerate(config.get(name, ()))
+    ]
+
+
+def _name(kind: str, entry: Mapping[str, Any]) -> str:
+    return str(entry.get(f"{kind}NameParameter") or entry.get(f"{kind}Name", ""))
+
+
+def _values(kind: str, name: str, entry: Mapping[str, Any], host: Host) -> dict[str, str]:
+    known = host.secrets if kind == "secret" else host.config_maps
+    if name in known:
+        return read_values(known[name])
+    pairs = entry.get("keyToEnv", [])
+    if entry.get("optional") or (pairs and all(p["envVar"] in os.environ for p in pairs)):
+        return {}
+    what = {"secret": "secret", "configMap": "config map"}[kind]
+    raise DefinitionError(
+        f"a task reads the {what} {name!r}, which is not on this machine",
+        allowed="A file of KEY=VALUE lines or a folder with a file a key"
+        + (", or its variables in the environment of tidegate." if pairs else "."),
+        hint=f'In pyproject.toml, [tool.tidegate.kubernetes]: {_KINDS[kind]}.{name} = "PATH"',
+        code="secret-missing",
+    )
+
+
+def _env(kind: str, entry: Mapping[str, Any], host: Host) -> dict[str, str]:
+    name = _name(kind, entry)
+    values = _values(kind, name, entry, host)
+    key = f"{kind}Key"
+    absent = [p[key] for p in entry.get("keyToEnv", ()) if values and p[key] not in values]
+    if absent and not entry.get("optional"):
+        raise DefinitionError(
+            f"{name!r} has no key {absent[0]!r}", allowed=f"Its keys: {', '.join(values)}.", code="secret-missing"
+        )
+    return {p["envVar"]: values[p[key]] for p in entry.get("keyToEnv", ()) if p[key] in values}
+
+
+def _files(kind: str, entry: Mapping[str, Any], host: Host, folder: Path) -> list[Mount]:
+    name = _name(kind, entry)
+    values = _values(kind, name, entry, host)
+    if not values:
+        return []
+    source = _fresh(folder / "volumes" / f"{kind}-{_safe(name)}")
+    for key, value in values.items():
+        (source / _safe(key)).write_text(value)
+    return [Mount(source, entry["mountPath"], read_only=True)]
+
+
+def _claim(entry: Mapping[str, Any], host: Host) -> Mount:
+    name = entry.get("pvcNameParameter") or entry.get("constant") or ""
+    source = host.volume(str(name)) / entry.get("subPath", "").strip("/")
+    if not source.resolve().is_relative_to(host.volume(str(name)).resolve()):
+        raise DefinitionError(f"the sub-path {entry['subPath']!r} leaves its volume", code="volume-path")
+    return Mount(_fresh(source), entry["mountPath"])
+
+
+def _fresh(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip(".") or "volume"

@@ -1,0 +1,66 @@
+"""The folder in which a run's steps work: gone when the run ends, swept by the next run when its run was killed.
+
+A lock inside (flock(2), released by the system when its holder dies) says that the run is still going.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tidegate.errors import Conflict
+
+_PREFIX, _LOCK = "tidegate-run-", ".lock"
+_YOUNG_SECONDS = 3600
+
+
+@contextlib.contextmanager
+def scratch_folder(run_id: str) -> Iterator[Path]:
+    """Make a run's folder, and hold its lock.
+
+    Raises:
+        Conflict: another process of this machine runs the same run (code ``run-going``).
+    """
+    for folder in _folders(f"{_PREFIX}{run_id}-*"):
+        if _is_going(folder):
+            raise Conflict(f"run {run_id} is still going", hint="Wait for it, or end it first.", code="run-going")
+    _sweep()
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{run_id}-"))
+    try:
+        with (folder / _LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folders(pattern: str) -> Iterator[Path]:
+    for folder in Path(tempfile.gettempdir()).glob(pattern):
+        with contextlib.suppress(OSError):
+            if not folder.is_symlink() and folder.lstat().st_uid == os.getuid():
+                yield folder
+
+
+def _is_going(folder: Path) -> bool:
+    try:
+        with (folder / _LOCK).open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return time.time() - folder.lstat().st_mtime < _YOUNG_SECONDS  # perhaps about to be locked
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _sweep() -> None:
+    """Remove what killed runs left behind."""
+    for folder in _folders(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if not _is_going(folder):
+                shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,154 @@
+"""Garbage collection: cache entries that are old, blobs that nothing refers to.
+
+What a run, a version, a ledger record or any other record of the store refers to is never removed; nor is what is
+younger than the grace time, since its record may be still to come; nor what a run that is going has leased: whoever
+finds an old blob in its place writes ``leases/<digest>/<run>`` before relying on it.
+
+A blob is removed in two steps. It is moved to ``condemned/``, where readers still find it and writers do not. Then all
+references and leases are read again: one that was written meanwhile brings it back, else it is gone. A collection that
+was killed in between is finished by the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from tidegate.errors import NotFound
+from tidegate.store.base import Entry, Store
+from tidegate.store.blobs import Blobs, condemned
+
+DAY = 86400.0
+LEASE_SECONDS = 7 * DAY
+_DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
+_BLOB = re.compile(r"(?:condemned/)?blobs/sha256/([0-9a-f]{2})/([0-9a-f]{62})")
+_NO_RECORDS = {"blobs", "cache", "leases", "condemned", "damaged", "probe", "tmp"}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What to remove.
+
+    Attributes:
+        age: cache entries older than this, in seconds.
+        size: the bytes that blobs may take; the oldest cache entries go until they fit. None: any.
+        grace: blobs younger than this stay, in seconds.
+    """
+
+    age: float = 30 * DAY
+    size: float | None = None
+    grace: float = DAY
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is in a store: blobs by digest, cache entries with the blobs that each refers to, blobs that records need."""
+
+    blobs: Mapping[str, Entry]
+    entries: Mapping[Entry, frozenset[str]]
+    needed: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is removed: keys of cache entries, digests of blobs, their bytes."""
+
+    entries: tuple[str, ...] = ()
+    blobs: tuple[str, ...] = ()
+    bytes: int = 0
+
+
+def collect(store: Store, policy: Policy, now: float, *, dry_run: bool = False) -> Sweep:
+    """Remove what a policy lets go; return what was removed, or would be."""
+    if not dry_run:
+        _finish(store, now)
+    chosen = choose(survey(store), policy, now)
+    if dry_run:
+        return chosen
+    for key in chosen.entries:
+        store.delete(key)
+    for digest in chosen.blobs:
+        with contextlib.suppress(NotFound):
+            store.move(_key(digest), condemned(_key(digest)))
+    removed = _finish(store, now)
+    return Sweep(chosen.entries, tuple(removed), sum(removed.values()))
+
+
+def choose(found: Survey, policy: Policy, now: float) -> Sweep:
+    """Decide what goes: the entries that are too old or do not fit, oldest first, then the blobs nothing needs."""
+    entries = sorted(found.entries, key=lambda e: e.modified)
+    gone = [e for e in entries if now - e.modified > policy.age]
+    left = entries[len(gone) :]
+    while policy.size is not None and left and _bytes(found, left) > policy.size:
+        gone.append(left.pop(0))
+    needed = found.needed.union(*(found.entries[e] for e in left))
+    blobs = [d for d, e in found.blobs.items() if d not in needed and now - e.modified > policy.grace]
+    return Sweep(tuple(e.key for e in gone), tuple(blobs), sum(found.blobs[d].size for d in blobs))
+
+
+def _bytes(found: Survey, entries: list[Entry]) -> int:
+    needed = found.needed.union(*(found.entries[e] for e in entries))
+    return sum(found.blobs[d].size for d in needed if d in found.blobs)
+
+
+def survey(store: Store) -> Survey:
+    """Read what is in a store."""
+    blobs = {d: e for e in store.list("blobs") if (d := _digest(e.key))}
+    entries = {e: _closed(store, _mentioned(store, e)) for e in store.list("cache")}
+    return Survey(blobs, entries, _needed(store))
+
+
+def _needed(store: Store) -> frozenset[str]:
+    folders = [e.key.rstrip("/") for e in store.list("", recursive=False) if e.key.endswith("/")]
+    records = (e for f in folders if f not in _NO_RECORDS for e in store.list(f) if "/logs/" not in e.key)
+    return _closed(store, frozenset().union(*(_mentioned(store, e) for e in records)))
+
+
+def _mentioned(store: Store, entry: Entry) -> frozenset[str]:
+    try:
+        return frozenset(d.decode() for d in _DIGEST.findall(store.get(entry.key)))
+    except NotFound:  # removed meanwhile
+        return frozenset()
+
+
+def _closed(store: Store, digests: frozenset[str]) -> frozenset[str]:
+    """The blobs, and those that they list where they are directories."""
+    blobs = Blobs(store)
+    return digests.union(*(blobs.members(d) for d in digests))
+
+
+def _finish(store: Store, now: float) -> dict[str, int]:
+    """Bring back what is wanted of what was condemned, remove the rest; return what was removed with its bytes."""
+    waiting = {d: e for e in store.list("condemned") if (d := _digest(e.key))}
+    leased = set(_leases(store, now))
+    if not waiting:
+        return {}
+    wanted = _needed(store).union(leased, *(_closed(store, _mentioned(store, e)) for e in store.list("cache")))
+    removed = {}
+    for digest, entry in waiting.items():
+        if digest in wanted and not store.find(_key(digest)):
+            store.move(entry.key, _key(digest))
+        else:
+            store.delete(entry.key)
+            removed[digest] = entry.size
+    return {d: size for d, size in removed.items() if d not in wanted}
+
+
+def _leases(store: Store, now: float) -> Iterator[str]:
+    """The digests that runs which are going have leased; leases of others are removed."""
+    for entry in list(store.list("leases")):
+        _, digest, run = entry.key.split("/")
+        if now - entry.modified > LEASE_SECONDS or store.find(f"runs/{run}/outcome.json"):
+            store.delete(entry.key)
+        yield f"sha256:{digest}"
+
+
+def _digest(key: str) -> str:
+    found = _BLOB.fullmatch(key)
+    return f"sha256:{found[1]}{found[2]}" if found else ""
+
+
+def _key(digest: str) -> str:
+    return f"blobs/sha256/{digest[7:9]}/{digest[9:]}"
