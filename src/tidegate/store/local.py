@@ -38,10 +38,13 @@ class LocalStore:
 
     def __init__(self, root: Path, disk: Disk | None = None) -> None:
         self.root, self._disk = Path(os.path.abspath(root)), disk or RealDisk()  # noqa: PTH100 - resolve follows links
+        self._durable: set[Path] = set()  # folders whose own name this process knows to be durable
         try:
-            (self.root / _TEMPORARY).mkdir(parents=True, exist_ok=True)
+            if not (self.root / _TEMPORARY).is_dir():
+                self._make_parents(self.root / _TEMPORARY)
+            self._durable.add(self.root)  # it has a durable name, for something was made in it
             if not (self.root / _IGNORE).exists():
-                (self.root / _IGNORE).write_text("*\n")  # nothing of a store belongs into git
+                self._link_new(self.root / _IGNORE, [b"*\n"])  # nothing of a store belongs into git
             self._sweep()
         except OSError as e:
             raise self._trouble("open the store", e) from e
@@ -139,10 +142,12 @@ class LocalStore:
         """See ``Store``."""
         path = self._path(key)
         try:
-            self._disk.unlink(path)
+            with contextlib.suppress(FileNotFoundError):
+                self._disk.unlink(path)
+            # ours or another's: the name is durably gone before anybody builds on it
             self._disk.fsync_folder(path.parent)
         except (FileNotFoundError, NotADirectoryError):
-            pass
+            pass  # there is no such folder, and folders stay
         except OSError as e:
             raise self._trouble(f"delete {key}", e) from e
 
@@ -183,6 +188,7 @@ class LocalStore:
         try:
             created = not self.find(key) and self._link_new(target, chunks)
             # ours or the winner's: the name is durable before anybody builds on it
+            self._make_parents(target.parent)
             self._disk.fsync_folder(target.parent)
         except OSError as e:
             raise self._trouble(f"write {key}", e) from e
@@ -192,6 +198,7 @@ class LocalStore:
         temporary = self._write(chunks)
         try:
             self._make_parents(target.parent)
+            self._disk.fsync_folder(target.parent)  # what the writer may have read there stays, if this one does
             self._disk.link(temporary, target)
         except FileExistsError:
             return False
@@ -204,16 +211,17 @@ class LocalStore:
         temporary = self.root / _TEMPORARY / f"{os.getpid()}-{secrets.token_hex(8)}"
         fd = self._disk.create(temporary)
         try:
-            for chunk in chunks:
-                left = memoryview(chunk)
-                while left:
-                    left = left[self._disk.write(fd, left) :]
-            self._disk.fsync(fd)
+            try:
+                for chunk in chunks:
+                    left = memoryview(chunk)
+                    while left:
+                        left = left[self._disk.write(fd, left) :]
+                self._disk.fsync(fd)
+            finally:
+                self._disk.close(fd)
         except BaseException:
-            self._disk.close(fd)
             self._discard(temporary)
             raise
-        self._disk.close(fd)
         return temporary
 
     def _discard(self, temporary: Path) -> None:
@@ -221,14 +229,20 @@ class LocalStore:
             self._disk.unlink(temporary)
 
     def _make_parents(self, folder: Path) -> None:
-        missing = []
-        while not folder.is_dir():
-            missing.append(folder)
-            folder = folder.parent
-        for path in reversed(missing):
+        """Make a folder and those above it; a name is durable before anything is made in what it names.
+
+        So of a folder that another writer made, who may have been killed, only its own name can be in doubt.
+        """
+        if folder in self._durable and folder.is_dir():
+            return
+        there = folder.is_dir()
+        if not there:
+            self._make_parents(folder.parent)
             with contextlib.suppress(FileExistsError):
-                self._disk.mkdir(path)
-            self._disk.fsync_folder(path.parent)
+                self._disk.mkdir(folder)
+        with contextlib.suppress(*[PermissionError] * there):  # a folder that holds the store need not let us read it
+            self._disk.fsync_folder(folder.parent)
+        self._durable.add(folder)
 
     def _same(self, key: str, path: Path) -> bool:
         with self._open(key) as fd, os.fdopen(os.dup(fd), "rb") as a, path.open("rb") as b:
