@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from tidegate.errors import Conflict, NotFound
 from tidegate.store.base import Entry, Store
-from tidegate.store.blobs import Blobs, condemned
+from tidegate.store.blobs import Blobs, blob_key, condemned
 
 DAY = 86400.0
 LEASE_SECONDS = 7 * DAY
@@ -84,7 +84,7 @@ def _carry_out(store: Store, chosen: Sweep, now: float) -> Sweep:
         store.delete(key)
     for digest in chosen.blobs:
         with contextlib.suppress(NotFound):
-            store.move(_key(digest), condemned(_key(digest)))
+            store.move(blob_key(digest), condemned(blob_key(digest)))
     removed = _finish(store, now)
     return Sweep(chosen.entries, tuple(removed), sum(removed.values()))
 
@@ -188,8 +188,8 @@ def _finish(store: Store, now: float) -> dict[str, int]:
     wanted = _needed(store).union(leased, *(_closed(store, _mentioned(store, e)) for e in store.list("cache")))
     removed = {}
     for digest, entry in waiting.items():
-        if digest in wanted and not store.find(_key(digest)):
-            store.move(entry.key, _key(digest))
+        if digest in wanted and not store.find(blob_key(digest)):
+            store.move(entry.key, blob_key(digest))
         else:
             store.delete(entry.key)
             removed[digest] = entry.size
@@ -208,7 +208,3 @@ def _leases(store: Store, now: float) -> Iterator[str]:
 def _digest(key: str) -> str:
     found = _BLOB.fullmatch(key)
     return f"sha256:{found[1]}{found[2]}" if found else ""
-
-
-def _key(digest: str) -> str:
-    return f"blobs/sha256/{digest[7:9]}/{digest[9:]}"
