@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,11 +120,7 @@ def prepare(target: Any, *, fresh: bool = False) -> Prepared:
         DefinitionError: it cannot be read, traced or planned.
     """
     named = target if isinstance(target, str) else _source(target)
-    if isinstance(target, str):
-        definition = _loaded(target, fresh)
-    else:
-        definition = of_pipeline(target, named)
-        check(definition.spec, definition.platforms)
+    definition = _loaded(target, fresh) if isinstance(target, str) else _checked(of_pipeline(target, named))
     return Prepared(named, definition, build(definition.spec, definition.platforms), _project(named))
 
 
@@ -134,9 +130,13 @@ def _loaded(target: str, fresh: bool) -> Definition:
         return found
     with watching(target) as sources:
         definition = load(target)
-    check(definition.spec, definition.platforms)
+    definition = _checked(definition)
     kept.keep(target, definition, sources)
     return definition
+
+
+def _checked(definition: Definition) -> Definition:
+    return replace(definition, spec=check(definition.spec, definition.platforms))
 
 
 def _project(target: str) -> Project:

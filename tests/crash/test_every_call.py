@@ -145,7 +145,13 @@ def test_a_run_killed_at_any_moment_leaves_no_process_and_goes_on(faults: Faults
     for i in range(60 if LONG else 4):
         store = tmp_path / f"moment-{i}"
         command = [sys.executable, "-m", "tidegate", "run", "five.yaml", "--no-mirror", "--store", str(store)]
-        process = subprocess.Popen(command, cwd=faults.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command,
+            cwd=faults.root,
+            env={**os.environ, "MARK": str(store)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         time.sleep(chance.uniform(0.05, 0.5))
         process.kill()
         process.wait()

@@ -34,11 +34,7 @@ def already() -> str:
     return sys.executable
 
 
-@dsl.component(
-    base_image="python:3.11",
-    packages_to_install=["no-such-package-of-ours==9.9"],
-    pip_index_urls=["http://127.0.0.1:9/simple"],
-)
+@dsl.component(base_image="python:3.11", packages_to_install=["no-such-package-of-ours @ file:///no/such.whl"])
 def impossible() -> str:
     return ""
 

@@ -64,6 +64,9 @@ BROKEN: dict[str, Callable[[dict[str, Any]], object]] = {
     "ir-version": lambda s: s.update(schemaVersion="1.0"),
     "ir-body": lambda s: s["components"]["comp-a"].update(executorLabel="none"),
     "ir-executor-kind": lambda s: s["deploymentSpec"]["executors"].update({"exec-a": {"resolver": {}}}),
+    "ir-executor": lambda s: s["deploymentSpec"]["executors"].update(
+        {"exec-b": {"container": {"env": [{"value": "x"}]}}}
+    ),
     "ir-component": lambda s: tasks(s)["a"].update(componentRef={"name": "none"}),
     "ir-producer": lambda s: tasks(s)["a"].update(dependentTasks=["none"]),
     "ir-input": lambda s: tasks(s)["a"]["inputs"]["parameters"].update(x={"componentInputParameter": "none"}),

@@ -6,6 +6,7 @@ The shape (fields and types) is checked against kfp's own protos first; the rule
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -18,32 +19,54 @@ _CHANNEL = "{{channel:task="
 Rule = Callable[[Spec], Iterator[str]]
 
 
-def check(spec: Spec, platforms: Spec | None = None) -> None:
+def check(spec: Spec, platforms: Spec | None = None) -> dict[str, Any]:
     """Check a PipelineSpec and the settings of kfp's platform document.
+
+    Returns:
+        The PipelineSpec as kfp writes it: fields that are null or empty left out, names in order.
 
     Raises:
         DefinitionError: with the code of the first rule that is broken, naming every place that breaks it.
     """
-    _shape(spec, "PipelineSpec")
-    _shape({"platforms": platforms or {}}, "PlatformSpec")
+    known = _shaped(spec, "PipelineSpec")
+    known["deploymentSpec"] = _shaped(known.get("deploymentSpec", {}), "PipelineDeploymentConfig")
+    _shaped({"platforms": platforms or {}}, "PlatformSpec", newer=True)
+    _mappings(platforms or {})
     for code, allowed, rule in RULES:
-        if broken := list(rule(spec)):
+        if broken := list(rule(known)):
             more = f" (and {len(broken) - 3} more)" if len(broken) > 3 else ""
             raise DefinitionError("; ".join(broken[:3]) + more, allowed=allowed, code=code)
+    return known
 
 
-def _shape(spec: Spec, kind: str) -> None:
+def _shaped(spec: Any, kind: str, *, newer: bool = False) -> dict[str, Any]:
+    """Read JSON as a message of kfp's protos and back; ``newer`` lets fields through that a newer kfp writes."""
     from google.protobuf import json_format
 
     try:
-        json_format.ParseDict(spec, getattr(_protos(), kind)())
-    except (json_format.ParseError, RecursionError, AttributeError, TypeError, ValueError) as e:
+        message = json_format.ParseDict(spec, getattr(_protos(), kind)(), ignore_unknown_fields=newer)
+        # proto maps come in no order; names in order make every listing and compilation the same each time
+        shaped: dict[str, Any] = json.loads(json_format.MessageToJson(message, sort_keys=True, indent=None))
+    except Exception as e:  # what the library raises on hostile values is not documented
         text = str(e).replace("\n", " ")
         raise DefinitionError(
-            f"not a {kind}: {text[:300]}",
+            f"not a {kind}: {text[:300] or type(e).__name__}",
             allowed="The fields and types of kfp's pipeline_spec.proto.",
             code="ir-shape",
         ) from e
+    return shaped
+
+
+def _mappings(platforms: Any) -> None:
+    """The proto takes empty values of any type for a message; readers of the settings take mappings."""
+    found, path = platforms, "platforms"
+    for name in ("kubernetes", "deploymentSpec", "executors"):
+        if not isinstance(found, Mapping):
+            break
+        found, path = found.get(name, {}), f"{path}.{name}"
+    executors = found.values() if isinstance(found, Mapping) else [found]
+    if not isinstance(found, Mapping) or not all(isinstance(e, Mapping) for e in executors):
+        raise DefinitionError(f"{path} is no mapping", allowed="What kfp's compiler writes.", code="ir-shape")
 
 
 @cache
@@ -115,6 +138,17 @@ def _executor_kinds(spec: Spec) -> Iterator[str]:
             yield f"executor {label!r} is of the kind {kind or 'none'}"
 
 
+def _executor_fields(spec: Spec) -> Iterator[str]:
+    for label, executor in spec["deploymentSpec"].get("executors", {}).items():
+        if any(not e.get("name") for e in executor.get("container", {}).get("env", ())):
+            yield f"executor {label!r} has an environment variable without a name"
+        if not isinstance(executor.get("importer", {}).get("artifactUri", {}).get("constant", ""), str):
+            yield f"importer {label!r} has an address that is no text"
+    for name, component in _components(spec):
+        if any("field" not in f for f in component.get("taskConfigPassthroughs", ())):
+            yield f"component {name!r} passes a task configuration on without saying which"
+
+
 def _references(spec: Spec) -> Iterator[str]:
     for where, task, _, _ in _tasks(spec):
         name = task.get("componentRef", {}).get("name")
@@ -131,8 +165,8 @@ def _sources(task: Spec) -> Iterator[tuple[str, Spec, str]]:
 def _producers(spec: Spec) -> Iterator[str]:
     for where, task, _, tasks in _tasks(spec):
         for name, source, kind in _sources(task):
-            from_task = source.get("taskOutputParameter") or source.get("taskOutputArtifact")
-            if from_task:
+            from_task = source.get("taskOutputParameter", source.get("taskOutputArtifact"))
+            if from_task is not None:
                 output = from_task.get("outputParameterKey") or from_task.get("outputArtifactKey")
                 yield from _missing_output(spec, tasks, from_task.get("producerTask"), output, kind, f"{where}.{name}")
         for other in task.get("dependentTasks", ()):
@@ -155,12 +189,14 @@ def _component_inputs(spec: Spec) -> Iterator[str]:
             wanted = source.get("componentInputParameter") or source.get("componentInputArtifact")
             if wanted and wanted not in _declared(component, "inputDefinitions", kind):
                 yield f"{where}.{name} reads the unknown input {wanted!r}"
+            if kind == "artifacts" and not {"componentInputArtifact", "taskOutputArtifact"} & set(source):
+                yield f"{where}.{name} reads nothing"
 
 
 def _arguments(spec: Spec) -> Iterator[str]:
     for where, task, _, _ in _tasks(spec):
         callee = _callee(spec, task)
-        items = {task[i]["itemInput"] for i in ("parameterIterator", "artifactIterator") if i in task}
+        items = {task[i].get("itemInput", "") for i in ("parameterIterator", "artifactIterator") if i in task}
         for kind in ("parameters", "artifacts"):
             given = task.get("inputs", {}).get(kind, {})
             for name, declared in _declared(callee, "inputDefinitions", kind).items():
@@ -188,7 +224,7 @@ def _final_statuses(spec: Spec) -> Iterator[str]:
     for where, task, _, tasks in _tasks(spec):
         for name, source, _ in _sources(task):
             producer = source.get("taskFinalStatus", {}).get("producerTask")
-            if producer and producer not in tasks:
+            if "taskFinalStatus" in source and producer not in tasks:
                 yield f"{where}.{name} asks how the unknown task {producer!r} ended"
 
 
@@ -201,6 +237,9 @@ def _iterators(spec: Spec) -> Iterator[str]:
             items = task.get(iterator, {}).get("items", {})
             if iterator in task and "raw" not in items and items.get(key) not in task.get("inputs", {}).get(kind, {}):
                 yield f"task {where!r} loops over {items.get(key)!r}, which is no input of it"
+            item = task.get(iterator, {}).get("itemInput")
+            if iterator in task and item not in _declared(_callee(spec, task), "inputDefinitions", kind):
+                yield f"task {where!r} gives its items to {item!r}, which is no input of its component"
 
 
 def _constants(spec: Spec) -> Iterator[str]:
@@ -243,7 +282,7 @@ def _upstream(task: Spec) -> set[str]:
     found = set(task.get("dependentTasks", ()))
     for _, source, _ in _sources(task):
         for way in ("taskOutputParameter", "taskOutputArtifact", "taskFinalStatus"):
-            found |= {source[way]["producerTask"]} if way in source else set()
+            found |= {source[way].get("producerTask", "")} if way in source else set()
     return found
 
 
@@ -256,6 +295,7 @@ RULES: tuple[tuple[str, str, Rule], ...] = (
         "Executors are containers and importers; resolver and customJob run on no engine.",
         _executor_kinds,
     ),
+    ("ir-executor", "Environment variables have names, addresses to import are text.", _executor_fields),
     ("ir-component", "A task calls a component of the same spec.", _references),
     ("ir-producer", "A task reads declared outputs of its sibling tasks.", _producers),
     (

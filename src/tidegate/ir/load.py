@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import sys
 import traceback
 import warnings
@@ -20,7 +21,7 @@ from typing import Any
 from tidegate.errors import DefinitionError, NotFound, TidegateError
 from tidegate.project import find_root
 
-MAX_BYTES, MAX_DEPTH, MAX_ALIASES = 64 * 2**20, 100, 1000
+MAX_BYTES, MAX_DEPTH, MAX_ALIASES, MAX_NODES = 64 * 2**20, 100, 1000, 5_000_000
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,21 @@ def _yaml_documents(text: str, path: Path) -> list[Any]:
         aliases += isinstance(event, yaml.events.AliasEvent)
         if depth > MAX_DEPTH or aliases > MAX_ALIASES:
             raise _unreadable(path, f"more than {MAX_DEPTH} levels or {MAX_ALIASES} aliases")
-    return [d for d in yaml.load_all(text, Loader=yaml.CSafeLoader) if d is not None]
+    documents = [d for d in yaml.load_all(text, Loader=yaml.CSafeLoader) if d is not None]
+    if aliases and _expanded(documents, {}) > MAX_NODES:
+        raise _unreadable(path, f"its aliases stand for more than {MAX_NODES} values, or for themselves")
+    return documents
+
+
+def _expanded(value: Any, known: dict[int, float]) -> float:
+    """How many values there are when every alias is written out; infinite for one that holds itself."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = math.inf  # until it is known: only a value inside itself asks meanwhile
+        children = [*value, *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_expanded(v, known) for v in children)
+    return known[id(value)]
 
 
 def _unreadable(path: Path, why: str) -> DefinitionError:

@@ -6,9 +6,10 @@ mounted where the task expects them, the deadline is a timeout, fields of the po
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,13 +63,29 @@ def check_settings(plan: Plan, host: Host) -> None:
     """
     for container in plan.executors.values():
         if isinstance(container, Container):
-            for kind in _KINDS:
-                for entry in (
-                    *container.kubernetes.get(f"{kind}AsEnv", ()),
-                    *container.kubernetes.get(f"{kind}AsVolume", ()),
-                ):
-                    if name := _constant_name(entry, kind):
-                        _values(kind, name, entry, host)
+            with _readable():
+                _check_container(container, host)
+
+
+def _check_container(container: Container, host: Host) -> None:
+    for kind in _KINDS:
+        entries = (*container.kubernetes.get(f"{kind}AsEnv", ()), *container.kubernetes.get(f"{kind}AsVolume", ()))
+        for entry in entries:
+            if name := _constant_name(entry, kind):
+                _values(kind, name, entry, host)
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """Kubernetes settings are plain JSON with no schema at hand: what has another shape is refused."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as e:
+        raise DefinitionError(
+            f"the Kubernetes settings of a task cannot be read: {type(e).__name__}: {e}",
+            allowed="What the functions of kfp.kubernetes write.",
+            code="kubernetes-settings",
+        ) from e
 
 
 def _constant_name(entry: Mapping[str, Any], kind: str) -> str:
@@ -89,8 +106,15 @@ def local(
         pod: fields of the pod by path (``metadata.name``).
 
     Raises:
-        DefinitionError: a secret or config map that is not here.
+        DefinitionError: a secret or config map that is not here, or settings of another shape.
     """
+    with _readable():
+        return _local(config, settings, host, folder, pod)
+
+
+def _local(
+    config: Mapping[str, Any], settings: Mapping[str, Any], host: Host, folder: Path, pod: Mapping[str, str]
+) -> Local:
     env = {n: v for e in _entries(config, "configMapAsEnv", settings) for n, v in _env("configMap", e, host).items()}
     env |= {e["name"]: pod.get(e.get("fieldPath", ""), "") for e in config.get("fieldPathAsEnv", ())}
     secret = {n: v for e in _entries(config, "secretAsEnv", settings) for n, v in _env("secret", e, host).items()}
