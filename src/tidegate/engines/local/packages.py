@@ -141,7 +141,7 @@ def _uv(*args: str) -> None:
     done = subprocess.run([uv, *args], capture_output=True, text=True, check=False)
     if done.returncode:
         tail = " ".join(done.stderr.split())[-400:]
-        raise StepFailed(f"packages_to_install cannot be installed: {tail}", code="packages-failed")
+        raise StepFailed(f"packages_to_install cannot be installed: {args[-1]}: {tail}", code="packages-failed")
 
 
 @cache
