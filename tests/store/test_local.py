@@ -44,8 +44,9 @@ class Recorder(RealDisk):
 def test_bytes_are_durable_before_their_name_and_the_name_before_the_answer(tmp_path: Path) -> None:
     disk = Recorder()
     store = LocalStore(tmp_path / "s", disk)
+    disk.calls.clear()
     store.put_new("a/b", b"x")
-    assert disk.calls == ["create", "write", "fsync", "mkdir", "fsync_folder", "link", "fsync_folder"]
+    assert disk.calls == ["create", "write", "fsync", "mkdir", "fsync_folder", "fsync_folder", "link", "fsync_folder"]
     disk.calls.clear()
     store.put("a/b", b"y")
     assert disk.calls == ["create", "write", "fsync", "rename", "fsync_folder"]
