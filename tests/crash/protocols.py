@@ -30,8 +30,12 @@ def put(key: str, value: str) -> Write:
 
 def put_new(key: str, value: str) -> Write:
     def write(store: LocalStore) -> Shown:
-        ours = store.put_new(key, value.encode())
-        return {key: value if ours else store.get(key).decode()}  # the loser builds on what the winner wrote
+        if store.put_new(key, value.encode()):
+            return {key: value}
+        try:
+            return {key: store.get(key).decode()}  # the loser builds on what the winner wrote
+        except NotFound:  # taken away meanwhile
+            return {}
 
     return write
 

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import pytest
 
+from conftest import LONG
 from tests.crash import protocols
 from tests.crash.protocols import Shown, Write
 from tests.crash.simulated_disk import Remains, SimulatedDisk, Tree, write_out
@@ -27,7 +28,6 @@ from tidegate.store.disk import RealDisk
 from tidegate.store.local import LocalStore
 
 T = TypeVar("T")
-LONG = os.environ.get("TIDEGATE_LONG") == "1"
 ROOT = Path("made") / "store"  # two folders that opening the store makes
 TEMPORARY = "made/store/tmp/"  # nobody reads there: of states that differ only there one is opened
 
@@ -204,15 +204,20 @@ TWO = [
     ("put", "put again"),
     ("put deep", "put deep"),
     ("put_new", "put_new"),
+    ("put_new", "delete"),
     ("delete", "delete"),
     ("blob of a folder", "blob of a folder"),
     ("cache", "cache"),
     ("runs", "runs"),
     ("ledger", "ledger"),
 ]
+NOT_MOVED = [name for name in NAMES if name != "move"]  # of two who move one key, one finds nothing
+MORE = [
+    pytest.param(*both, marks=pytest.mark.long) for both in itertools.product(NOT_MOVED, repeat=2) if both not in TWO
+]
 
 
-@pytest.mark.parametrize(("first", "second"), TWO)
+@pytest.mark.parametrize(("first", "second"), [*TWO, *MORE])
 def test_what_either_of_two_writers_was_told_survives_a_power_cut(
     tmp_path: Path, a_disk: Disks, writes: dict[str, list[Write]], first: str, second: str
 ) -> None:

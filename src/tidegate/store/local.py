@@ -82,14 +82,19 @@ class LocalStore:
 
     def put_new(self, key: str, data: bytes) -> bool:
         """See ``Store``."""
-        created = self._create(key, [data])
-        return created or self.get(key) == data
+        try:
+            return self._create(key, [data]) or self.get(key) == data
+        except NotFound:  # it stood there, and was removed before it could be read
+            return self.put_new(key, data)
 
     def put_file_new(self, key: str, path: Path) -> bool:
         """See ``Store``."""
-        with path.open("rb") as f:
-            created = self._create(key, iter(lambda: f.read(CHUNK), b""))
-        return created or self._same(key, path)
+        try:
+            with path.open("rb") as f:
+                created = self._create(key, iter(lambda: f.read(CHUNK), b""))
+            return created or self._same(key, path)
+        except NotFound:  # it stood there, and was removed before it could be read
+            return self.put_file_new(key, path)
 
     def find(self, key: str) -> Entry | None:
         """See ``Store``."""
