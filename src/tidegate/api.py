@@ -18,7 +18,8 @@ from tidegate.engines.local.host import read_host
 from tidegate.engines.local.kubernetes import not_applied
 from tidegate.errors import Conflict, DefinitionError, NotFound, ParameterError, Trouble
 from tidegate.ir.check import check
-from tidegate.ir.load import Definition, load, of_pipeline
+from tidegate.ir.kept import Kept, watching
+from tidegate.ir.load import Definition, is_compiled, load, of_pipeline
 from tidegate.plan.build import build
 from tidegate.plan.difference import definition_changes
 from tidegate.plan.events import FAILED, SUCCEEDED, Event, Notice, Outcome
@@ -26,7 +27,7 @@ from tidegate.plan.key import environment_digest
 from tidegate.plan.model import ArtifactSlot, Constant, Container, Dag, Plan, Task
 from tidegate.plan.value import Artifact
 from tidegate.project import PROJECT_FILE, Project, cache_folder, read_project, user_name
-from tidegate.registry import mlflow, policy
+from tidegate.registry import policy
 from tidegate.revision import revision
 from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs, digest_path
@@ -108,16 +109,34 @@ class Options:
     mirror: bool | None = None
 
 
-def prepare(target: Any) -> Prepared:
+def prepare(target: Any, *, fresh: bool = False) -> Prepared:
     """Load, check and plan ``FILE[:PIPELINE]``, or what ``@dsl.pipeline`` made.
+
+    Args:
+        target: what to run.
+        fresh: read and trace it even where nothing it was made from has changed since last time.
 
     Raises:
         DefinitionError: it cannot be read, traced or planned.
     """
     named = target if isinstance(target, str) else _source(target)
-    definition = load(target) if isinstance(target, str) else of_pipeline(target, named)
-    check(definition.spec, definition.platforms)
+    if isinstance(target, str):
+        definition = _loaded(target, fresh)
+    else:
+        definition = of_pipeline(target, named)
+        check(definition.spec, definition.platforms)
     return Prepared(named, definition, build(definition.spec, definition.platforms), _project(named))
+
+
+def _loaded(target: str, fresh: bool) -> Definition:
+    kept = Kept(cache_folder() / "definitions", environment_digest())
+    if (is_compiled(target) or not fresh) and (found := kept.find(target)):
+        return found
+    with watching(target) as sources:
+        definition = load(target)
+    check(definition.spec, definition.platforms)
+    kept.keep(target, definition, sources)
+    return definition
 
 
 def _project(target: str) -> Project:
@@ -323,7 +342,11 @@ def _finished(outcome: Outcome) -> OutcomeRecord:
 
 def _mirror(store: Store, run_id: str, options: Options, setting: Any) -> tuple[str, str]:
     """Mirror the run into MLflow; return where, and what went wrong. The run is safe in the store whatever comes of it."""
-    if options.mirror is False or setting in (False, "false", "0") or not (options.mirror or mlflow.available()):
+    if options.mirror is False or setting in (False, "false", "0"):
+        return "", ""
+    from tidegate.registry import mlflow  # with half the registry below it
+
+    if not (options.mirror or mlflow.available()):
         return "", ""
     try:
         mirrored = mlflow.mirror(store, run_id)

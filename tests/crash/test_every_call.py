@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from kfp import compiler, dsl
 
 from conftest import LONG
+from tests.servers import wait_until
 
 SAMPLE = 8
 
@@ -135,3 +137,26 @@ def test_a_run_whose_disk_fails_at_any_call_says_so_and_goes_on(faults: Faults, 
         else:
             assert json.loads(done.stdout)["error"]["code"], done.stderr
         faults.goes_on(store)
+
+
+@pytest.mark.timeout(3600)
+def test_a_run_killed_at_any_moment_leaves_no_process_and_goes_on(faults: Faults, tmp_path: Path) -> None:
+    chance = random.Random(7)
+    for i in range(60 if LONG else 4):
+        store = tmp_path / f"moment-{i}"
+        command = [sys.executable, "-m", "tidegate", "run", "five.yaml", "--no-mirror", "--store", str(store)]
+        process = subprocess.Popen(command, cwd=faults.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(chance.uniform(0.05, 0.5))
+        process.kill()
+        process.wait()
+        wait_until(
+            lambda here=str(store): not [p for p in Path("/proc").glob("[0-9]*/environ") if here.encode() in environ(p)]
+        )
+        faults.goes_on(store)
+
+
+def environ(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has just ended
+        return b""

@@ -63,6 +63,18 @@ def test_the_policy_on_its_page_is_a_policy(tmp_path: Path) -> None:
     assert read(tmp_path / "policy.toml").champion
 
 
+def test_the_settings_on_the_page_of_the_local_engine_are_settings(tmp_path: Path) -> None:
+    from tidegate.engines.local.host import read_host
+    from tidegate.project import read_project
+
+    (tmp_path / "pyproject.toml").write_text(blocks(ROOT / "docs/local.md", "toml")[0])
+    host = read_host(read_project(tmp_path))
+    assert host.prefix("alpine:3.20") == ()
+    assert host.prefix("ghcr.io/me/it:1") == ("nix", "develop", "-c")
+    assert host.secrets == {"db": tmp_path / "secrets/db.env"}
+    assert host.volume("data-claim") == tmp_path / "data"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):

@@ -105,6 +105,8 @@ class Interpreter:
         if over["items"]["inputParameter"] not in inputs:
             return Result("FAILED", steps={path: "FAILED"})
         items = inputs[over["items"]["inputParameter"]]
+        if items and self.missing(self.component(task), {**inputs, over["itemInput"]: items[0]}):
+            return Result("FAILED", steps={path: "FAILED"})
         results = [self.call(task, {**inputs, over["itemInput"]: item}, f"{path}[{i}]") for i, item in enumerate(items)]
         names = self.component(task).get("outputDefinitions", {}).get("parameters", {})
         outputs = {n: [r.outputs[n] for r in results if n in r.outputs] for n in names}
@@ -116,9 +118,9 @@ class Interpreter:
         """Call the component; without a needed input it fails, before any of its own tasks begins."""
         component = self.component(task)
         declared = component.get("inputDefinitions", {}).get("parameters", {})
-        inputs = {n: inputs.get(n, d.get("defaultValue")) for n, d in declared.items()}
-        if any(v is None and not declared[n].get("isOptional") for n, v in inputs.items()):
+        if self.missing(component, inputs):
             return Result("FAILED", steps={path: "FAILED"})
+        inputs = {n: inputs.get(n, d.get("defaultValue")) for n, d in declared.items()}
         if "dag" in component:
             return self.dag(component, inputs, path)
         try:
@@ -126,6 +128,12 @@ class Interpreter:
         except ValueError:
             return Result("FAILED", steps={path: "FAILED"})
         return Result("SUCCEEDED", {"Output": made}, {path: "SUCCEEDED"})
+
+    def missing(self, component: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
+        """Whether an input that a component needs is not there."""
+        declared = component.get("inputDefinitions", {}).get("parameters", {})
+        found = {n: inputs.get(n, d.get("defaultValue")) for n, d in declared.items()}
+        return any(v is None and not declared[n].get("isOptional") for n, v in found.items())
 
     def component(self, task: Mapping[str, Any]) -> Mapping[str, Any]:
         """What a task calls."""

@@ -9,8 +9,10 @@ from kfp import dsl
 
 from tests.engines.project import Project
 from tidegate.engines.local import command
-from tidegate.engines.local.host import container_runtime
+from tidegate.engines.local.host import Host, container_runtime
 from tidegate.errors import ConfigError, DefinitionError
+from tidegate.ir.placeholder import Text, parse
+from tidegate.plan.model import Container
 
 HOST = '[tool.tidegate.images]\n"alpine:*" = "host"\n"python*" = "env GREETING=hello"\n'
 
@@ -108,6 +110,19 @@ def test_on_the_host_the_entrypoint_of_an_image_is_not_known(project: Project, m
     monkeypatch.setattr(command, "container_runtime", lambda: "")
     with pytest.raises(DefinitionError, match="only the image knows its command"):
         project.run_traced(entrypoint)
+
+
+@pytest.mark.parametrize("module", ["kfp.dsl", "kfp.components", "kfp.v2.components"])
+def test_what_any_kfp_2_compiled_of_a_python_function_is_recognised(module: str) -> None:
+    script = (
+        f'program_path=$(mktemp -d)\nprintf "%s" "$0" > "$program_path/e.py"\npython3 -m {module}.executor_main "$@"\n'
+    )
+    pip = 'python3 -m pip install --quiet --no-warn-script-location \'kfp==2.0.1\' && "$0" "$@"'
+    words = ["sh", "-c", pip, "sh", "-ec", script, "def f(): pass"]
+    container = Container(Text(("python:3.7",)), tuple(map(parse, words)), (parse("--function_to_execute"), parse("f")))
+    step = command.asked(container, Host(Path()), "python:3.7")
+    assert isinstance(step, command.PythonStep)
+    assert (step.function, step.packages.requirements) == ("f", ())
 
 
 @pytest.mark.parametrize("said", ["images = 3", 'images."a*" = 3', 'images."a*" = ""'])

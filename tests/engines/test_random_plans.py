@@ -109,7 +109,10 @@ class Writer:
         else:
             component = self.random.choice(sorted(FUNCTIONS))
         task: dict[str, Any] = {"componentRef": {"name": component}, "taskInfo": {"name": name}}
-        inputs = {n: self.source(p["parameterType"], made, nested=component == "total") for n, p in self.declared(component).items()}
+        inputs = {
+            n: self.source(p["parameterType"], made, nested=component == "total")
+            for n, p in self.declared(component).items()
+        }
         if component == "add" and self.random.random() < 0.4:
             del inputs["b"]
         task["inputs"] = {"parameters": inputs}

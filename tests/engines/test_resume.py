@@ -178,6 +178,43 @@ def test_a_damaged_output_of_a_finished_step_is_made_again(work: Work) -> None:
     assert work.steps(again)["first"] == ("SUCCEEDED", False)
 
 
+CHANGING = """
+import tidegate
+from kfp import dsl
+
+@tidegate.component
+def counts(log: str, data: dsl.Output[dsl.Dataset]):
+    open(log, "a").write("x")
+    open(data.path, "w").write(open(log).read())
+
+@tidegate.component
+def measures(data: dsl.Input[dsl.Dataset]) -> int:
+    return len(open(data.path).read())
+
+@tidegate.component
+def fails_without(marker: str, x: int) -> int:
+    assert __import__("os").path.exists(marker)
+    return x
+
+@dsl.pipeline(name="changing")
+def changing(log: str, marker: str) -> int:
+    measured = measures(data=counts(log=log).outputs["data"])
+    return fails_without(marker=marker, x=measured.output).output
+"""
+
+
+def test_a_finished_step_runs_again_when_what_it_reads_came_out_different(work: Work) -> None:
+    work.file.write_text(CHANGING)
+    failed = work.run(cache=False)
+    assert work.steps(failed)["measures"] == ("SUCCEEDED", False)
+    blob = next(p for p in (work.root / ".tidegate/blobs").rglob("*") if p.is_file() and p.read_bytes() == b"x")
+    blob.unlink()
+    work.marker.touch()
+    again = work.run(resume=failed.id, cache=False)
+    assert again.outputs == {"Output": 2}, "the value of now, not the one of before"
+    assert work.steps(again)["measures"] == ("SUCCEEDED", False)
+
+
 def cli(work: Work, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tidegate", *words]
     return subprocess.run(command, cwd=work.root, capture_output=True, text=True, check=False)

@@ -80,6 +80,9 @@ BROKEN: dict[str, Callable[[dict[str, Any]], object]] = {
     "ir-constant": lambda s: tasks(s)["a"]["inputs"]["parameters"].update(
         x={"runtimeValue": {"constant": "{{$.outputs.artifacts['y'].uri}}"}}
     ),
+    "ir-channel": lambda s: tasks(s)["a"]["inputs"]["parameters"].update(
+        x={"runtimeValue": {"constant": "<{{channel:task=;name=x;type=String;}}>"}}
+    ),
     "ir-cycle": lambda s: tasks(s)["a"].update(dependentTasks=["b"]),
 }
 

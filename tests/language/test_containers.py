@@ -106,12 +106,12 @@ def test_outputs_of_every_type_may_end_in_a_newline_as_echo_writes_them(run: Run
     [
         ("true", True),
         ("False", False),
-        *(
-            pytest.param(
-                *case, marks=pytest.mark.xfail(strict=True, reason="KFP's launcher trims and takes 1, 0, t, f too")
-            )
-            for case in [("true\n", True), (" FALSE \n", False), ("1", True), ("0", False), ("t", True), ("F", False)]
-        ),
+        ("true\n", True),
+        (" FALSE \n", False),
+        ("1", True),
+        ("0", False),
+        ("t", True),
+        ("F", False),
     ],
 )
 def test_a_boolean_is_read_as_kfps_launcher_reads_it(run: Runner, text: str, value: bool) -> None:

@@ -237,7 +237,6 @@ def in_an_address_to_import(x) -> None:
     dsl.importer(artifact_uri=f"https://example.invalid/{x}", artifact_class=dsl.Dataset)
 
 
-@pytest.mark.xfail(strict=True, reason="'{{channel:task=…}}', which kfp could not compile, runs as if it were the text")
 @pytest.mark.parametrize("where", [in_the_items_of_a_loop, in_an_environment_variable, in_an_address_to_import])
 def test_an_f_string_where_kfp_does_not_compile_them_never_runs_as_it_stands(run: Runner, where) -> None:
     @dsl.pipeline(name="p")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 import threading
@@ -14,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from conftest import LONG
-from tidegate.errors import NotFound
+from tidegate.errors import Conflict, NotFound
 from tidegate.store.base import Entry, Store
 from tidegate.store.blobs import DIRECTORY, FILE, Blobs
 from tidegate.store.cache import Cache, Hit
-from tidegate.store.gc import DAY, Policy, Survey, choose, collect
+from tidegate.store.gc import DAY, Policy, Survey, choose, collect, remove_runs
 from tidegate.store.local import LocalStore
 from tidegate.store.runs import OutcomeRecord, RunRecord, Runs, StepRecord
 
@@ -102,8 +104,9 @@ def test_a_lease_of_a_run_that_was_killed_ends_too(store: Store, artifacts: Path
 
 def age(root: Path, days: float) -> None:
     for path in root.rglob("*"):
-        if path.is_file():
-            os.utime(path, (time.time() - days * DAY,) * 2)
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file():
+                os.utime(path, (time.time() - days * DAY,) * 2)
 
 
 def test_a_run_leases_old_blobs_before_it_relies_on_them(tmp_path: Path, artifacts: Path) -> None:
@@ -146,19 +149,22 @@ def test_collections_racing_with_runs_never_take_what_a_record_refers_to(tmp_pat
         Blobs(store).add(file)
     age(tmp_path / "store", 3)
     over, problems = threading.Event(), []
+    young = threading.Lock()  # what a run has just made is young until its record is written
 
     def collects() -> None:
         while not over.is_set():
-            collect(store, Policy(grace=DAY), time.time())
+            with contextlib.suppress(Conflict):
+                collect(store, Policy(grace=DAY), time.time())
 
     def runs(me: int) -> None:
         chance = random.Random(me)
         for n in range(40 if not LONG else 1000):
             run_id = f"20260101-{n:06d}-{me:06x}"
-            content = Blobs(store, run_id).add(chance.choice(files))
-            record = StepRecord("s", "SUCCEEDED", outputs={"artifacts": {"a": [{"digest": content.digest}]}})
-            Runs(store).step(run_id, record)
-            Runs(store).finish(run_id, OutcomeRecord("SUCCEEDED"))
+            with young:
+                content = Blobs(store, run_id).add(chance.choice(files))
+                record = StepRecord("s", "SUCCEEDED", outputs={"artifacts": {"a": [{"digest": content.digest}]}})
+                Runs(store).step(run_id, record)
+                Runs(store).finish(run_id, OutcomeRecord("SUCCEEDED"))
             try:
                 Blobs(store).read_bytes(content.digest)
             except NotFound as e:
@@ -166,7 +172,8 @@ def test_collections_racing_with_runs_never_take_what_a_record_refers_to(tmp_pat
             if chance.random() < 0.5:  # the run is forgotten, and what it made is old
                 for key in list(store.list(f"runs/{run_id}")):
                     store.delete(key.key)
-                age(tmp_path / "store" / "blobs", 3)
+                with young:
+                    age(tmp_path / "store" / "blobs", 3)
 
     collectors = [threading.Thread(target=collects) for _ in range(2)]
     workers = [threading.Thread(target=runs, args=(i,)) for i in range(3)]
@@ -199,3 +206,31 @@ def test_the_command_says_what_would_go_and_what_went(tmp_path: Path, artifacts:
         said = gc(*words)
         assert said.returncode == 2
         assert "A number and" in said.stderr
+
+
+def test_a_forgotten_run_lets_its_blobs_go_and_one_that_made_a_version_stays(store: Store, artifacts: Path) -> None:
+    one, two = "20260101-000000-aaaaaa", "20260101-000001-bbbbbb"
+    blobs = Blobs(store)
+    for run, name in ((one, "lost"), (two, "version")):
+        Runs(store).create(RunRecord(run, "p", "sha256:0"))
+        digest = blobs.add(artifacts / name).digest
+        Runs(store).step(run, StepRecord("a", "SUCCEEDED", outputs={"artifacts": {"a": [{"digest": digest}]}}))
+    store.put("ledger/m/000000000001.json", json.dumps({"run": two}).encode())
+    assert not collect(store, Policy(), LATER).blobs
+    assert remove_runs(store, [one, two]) == ([one], [two])
+    assert [r.id for r in Runs(store).list(10)] == [two]
+    assert len(collect(store, Policy(), LATER).blobs) == 1
+    assert Runs(store).steps(two)
+
+
+def test_there_is_one_collection_at_a_time_and_a_dead_one_is_in_nobodys_way(store: Store) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    for pid, going in ((os.getpid(), True), (process.pid, False)):
+        process.wait()
+        store.put("gc/claim", json.dumps({"host": socket.gethostname(), "pid": pid, "nonce": "x"}).encode())
+        if going:
+            with pytest.raises(Conflict):
+                collect(store, Policy(), LATER)
+        else:
+            collect(store, Policy(), LATER)
+    assert not store.find("gc/claim")

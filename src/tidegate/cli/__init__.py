@@ -19,7 +19,7 @@ from tidegate.errors import TidegateError
 COMMANDS = {
     "run": ("tidegate.cli.run", "Run a pipeline on this machine."),
     "compile": ("tidegate.cli.compile", "Compile a pipeline to kfp's IR."),
-    "runs": ("tidegate.cli.runs", "List runs, show one, compare two, read logs."),
+    "runs": ("tidegate.cli.runs", "List runs, show one, compare two, read logs, forget some."),
     "cache": ("tidegate.cli.cache", "Remove what nothing needs any more."),
     "model": ("tidegate.cli.model", "List models, show versions, promote one, mirror into MLflow."),
     "gate": ("tidegate.cli.gate", "Judge evidence by a policy."),

@@ -6,15 +6,14 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
-
-from rich.console import Console
-from rich.markup import escape
-from rich.status import Status
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tidegate.plan.events import FAILED, SKIPPED, Event, Notice, StepFinished, StepLog, StepStarted
 
-_SIGNS = {"SUCCEEDED": "[green]✓[/]", FAILED: "[red]✗[/]", SKIPPED: "[dim]-[/]", "CANCELED": "[yellow]![/]"}
+if TYPE_CHECKING:
+    from tidegate.cli.live import Live
+
+_SIGNS = {"SUCCEEDED": ("✓", "green"), FAILED: ("✗", "red"), SKIPPED: ("-", "dim"), "CANCELED": ("!", "yellow")}
 
 
 class Progress:
@@ -26,23 +25,23 @@ class Progress:
     """
 
     def __init__(self, stream: TextIO = sys.stdout, *, logs: bool = False) -> None:
-        self._console = Console(file=stream, highlight=False, soft_wrap=True)
-        self._logs = logs
+        self._stream, self._logs = stream, logs
         self._running: dict[str, None] = {}
         self._lock = threading.Lock()
-        self._status: Status | None = None
+        self._live: Live | None = None
 
     def __enter__(self) -> Progress:
         """Show what is running, on a terminal."""
-        if self._console.is_terminal:
-            self._status = self._console.status("starting")
-            self._status.start()
+        if self._stream.isatty():
+            from tidegate.cli.live import Live
+
+            self._live = Live(self._stream)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop showing what is running."""
-        if self._status:
-            self._status.stop()
+        if self._live:
+            self._live.stop()
 
     def report(self, event: Event) -> None:
         """Print one event."""
@@ -51,19 +50,27 @@ class Progress:
                 case StepStarted(step):
                     self._running[step] = None
                 case StepLog(step, line) if self._logs:
-                    self._console.print(f"[dim]{escape(step)} |[/] {escape(line)}")
+                    self._print("dim", f"{step} |", line)
                 case StepFinished():
                     self._running.pop(event.step, None)
-                    self._console.print(_finished(event))
+                    sign, style = _SIGNS.get(event.state, (" ", ""))
+                    self._print(style, sign, f"{event.step} {_how(event)}")
                 case Notice(text):
-                    self._console.print(f"[yellow]note:[/] {escape(text)}")
-            if self._status:
-                self._status.update("running " + ", ".join(self._running) if self._running else "waiting")
+                    self._print("yellow", "note:", text)
+            if self._live:
+                self._live.running(self._running)
+
+    def _print(self, style: str, sign: str, text: str) -> None:
+        if self._live:
+            self._live.print(style, sign, text)
+        else:
+            print(sign, text, file=self._stream, flush=True)
 
 
-def _finished(event: StepFinished) -> str:
-    how = event.note or "cached" if event.cached else event.note if event.state == SKIPPED else f"{event.seconds:.2f} s"
-    return f"{_SIGNS.get(event.state, ' ')} {escape(event.step)} [dim]{escape(how)}[/]"
+def _how(event: StepFinished) -> str:
+    if event.cached:
+        return event.note or "cached"
+    return event.note if event.state == SKIPPED else f"{event.seconds:.2f} s"
 
 
 def failure(error: Mapping[str, Any], root: Path, log: str, again: str) -> list[str]:

@@ -59,7 +59,7 @@ def command(
     FILE is a Python file or module with a @dsl.pipeline, or a compiled IR (YAML or JSON).
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends CI jobs and pods ends steps as Ctrl-C does
-    prepared = api.prepare(target)
+    prepared = api.prepare(target, fresh=no_cache)
     parameters = values.parameters(prepared.plan, typed, file)
     given = {name: Path(path) for name, path in (values.split(a, "-a") for a in artifacts)}
     options = api.Options(store, jobs, not no_cache, given, resume, False if no_mirror else None)

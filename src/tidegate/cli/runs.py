@@ -9,16 +9,17 @@ from dataclasses import asdict
 import click
 
 from tidegate.cli.values import as_json
-from tidegate.errors import Damaged, NotFound
+from tidegate.errors import Damaged, NotFound, Refused
 from tidegate.plan.difference import definition_changes, run_changes
 from tidegate.plan.events import RUNNING
+from tidegate.store.gc import remove_runs
 from tidegate.store.open import open_store
 from tidegate.store.runs import Runs
 
 
 @click.group("runs")
 def command() -> None:
-    """List runs, show one, compare two, read logs."""
+    """List runs, show one, compare two, read logs, forget some."""
 
 
 def _runs(store: str | None) -> Runs:
@@ -130,3 +131,20 @@ def logs(run: str, step: str | None, store: str | None) -> None:
             click.echo(f"== {path}", err=True)
             sys.stdout.buffer.write(runs.read_log(run_id, path))
             sys.stdout.flush()
+
+
+@command.command("rm")
+@click.argument("run_ids", metavar="RUN…", nargs=-1, required=True)
+@click.option("--store", metavar="URI")
+def rm(run_ids: tuple[str, ...], store: str | None) -> None:
+    """Forget runs; `tidegate cache gc` then takes what only they refer to. Runs that made a version stay."""
+    runs = _runs(store)
+    removed, kept = remove_runs(runs.store, [runs.read(_id(runs, run)).id for run in run_ids])
+    for run in removed:
+        click.echo(f"removed {run}")
+    if kept:
+        raise Refused(
+            f"{', '.join(kept)} made a version, or another record of the ledger names it",
+            allowed="Runs that no version was made by.",
+            code="run-registered",
+        )

@@ -8,21 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tidegate.errors import ParameterError
 from tidegate.plan.model import Plan
 from tidegate.plan.value import STRING, Artifact
-
-
-class _Plain(yaml.SafeLoader):
-    """YAML in which a date is text, as kfp's parameters know none."""
-
-
-_Plain.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def parameters(plan: Plan, typed: Sequence[str], file: Path | None) -> dict[str, Any]:
@@ -55,12 +43,28 @@ def _parsed(plan: Plan, typed: str) -> tuple[str, Any]:
 def _from_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        found = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_Plain)
-    except (OSError, ValueError, yaml.YAMLError) as e:
+        found = json.loads(text) if path.suffix == ".json" else _yaml(text)
+    except (OSError, ValueError) as e:
         raise ParameterError(f"{path} cannot be read: {e}", code="parameter-file") from e
     if not isinstance(found, dict):
         raise ParameterError(f"{path} is no mapping of parameters", allowed="NAME: VALUE pairs.", code="parameter-file")
     return found
+
+
+def _yaml(text: str) -> Any:
+    """Read YAML in which a date is text, as kfp's parameters know none; raise ``ValueError``."""
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        yaml_implicit_resolvers = {  # noqa: RUF012
+            first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+            for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+    try:
+        return yaml.load(text, Loader=Plain)
+    except yaml.YAMLError as e:
+        raise ValueError(str(e)) from e
 
 
 def as_json(value: Any) -> Any:

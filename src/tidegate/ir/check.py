@@ -8,15 +8,13 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from importlib.metadata import distribution
 from typing import Any
-
-from google.protobuf import json_format
 
 from tidegate.errors import DefinitionError
 from tidegate.ir.placeholder import placeholders_in
 
 Spec = Mapping[str, Any]
+_CHANNEL = "{{channel:task="
 Rule = Callable[[Spec], Iterator[str]]
 
 
@@ -35,6 +33,8 @@ def check(spec: Spec, platforms: Spec | None = None) -> None:
 
 
 def _shape(spec: Spec, kind: str) -> None:
+    from google.protobuf import json_format
+
     try:
         json_format.ParseDict(spec, getattr(_protos(), kind)())
     except (json_format.ParseError, RecursionError, AttributeError, TypeError, ValueError) as e:
@@ -49,6 +49,8 @@ def _shape(spec: Spec, kind: str) -> None:
 @cache
 def _protos() -> Any:
     """The module of kfp's PipelineSpec protos, from its file: importing kfp around it takes ten times as long."""
+    from importlib.metadata import distribution
+
     file = distribution("kfp-pipeline-spec").locate_file("kfp/pipeline_spec/pipeline_spec_pb2.py")
     spec = importlib.util.spec_from_file_location("tidegate.ir._pipeline_spec_pb2", str(file))
     assert spec
@@ -209,6 +211,22 @@ def _constants(spec: Spec) -> Iterator[str]:
                 yield f"{where}.{name} is a constant that holds {', '.join(sorted(forms))}"
 
 
+def _channels(spec: Spec) -> Iterator[str]:
+    """Places where kfp's compiler left the text of a pipeline channel as it stands, which would run as that text."""
+    for where, task, _, _ in _tasks(spec):
+        if _CHANNEL in task.get("parameterIterator", {}).get("items", {}).get("raw", ""):
+            yield f"the items of loop {where!r} hold an f-string"
+        for name, source, _ in _sources(task):
+            if _CHANNEL in str(source.get("runtimeValue", {}).get("constant", "")):
+                yield f"{where}.{name} holds an f-string"
+    for label, executor in spec.get("deploymentSpec", {}).get("executors", {}).items():
+        container, importer = executor.get("container", {}), executor.get("importer", {})
+        if any(_CHANNEL in e.get("value", "") for e in container.get("env", ())):
+            yield f"an environment variable of {label!r} holds an f-string"
+        if _CHANNEL in str(importer):
+            yield f"the importer {label!r} holds an f-string"
+
+
 def _cycles(spec: Spec) -> Iterator[str]:
     for dag, _, tasks in _dags(spec):
         waiting = {name: _upstream(task) & set(tasks) for name, task in tasks.items()}
@@ -240,7 +258,12 @@ RULES: tuple[tuple[str, str, Rule], ...] = (
     ),
     ("ir-component", "A task calls a component of the same spec.", _references),
     ("ir-producer", "A task reads declared outputs of its sibling tasks.", _producers),
-    ("ir-input", "A task reads declared inputs of the component around it.", _component_inputs),
+    (
+        "ir-input",
+        "A task reads declared inputs of the component around it. (kfp 2.17 compiles loop items in some f-strings wrongly: "
+        "pass the item as an argument of its own.)",
+        _component_inputs,
+    ),
     ("ir-argument", "Every input without a default gets an argument.", _arguments),
     ("ir-output", "A dag's outputs are outputs of its own tasks.", _outputs),
     ("ir-final-status", "A final status is that of a sibling task.", _final_statuses),
@@ -249,6 +272,11 @@ RULES: tuple[tuple[str, str, Rule], ...] = (
         "ir-constant",
         "A constant may hold input parameters and names of the run, known before the step starts.",
         _constants,
+    ),
+    (
+        "ir-channel",
+        "kfp does not compile f-strings of task outputs and parameters here: pass the value as an argument of its own.",
+        _channels,
     ),
     ("ir-cycle", "Tasks form no cycle.", _cycles),
 )

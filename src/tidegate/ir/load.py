@@ -17,8 +17,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
-
 from tidegate.errors import DefinitionError, NotFound, TidegateError
 from tidegate.project import find_root
 
@@ -44,7 +42,7 @@ def load(target: str) -> Definition:
     """
     path, _, name = target.partition(":")
     file = Path(path)
-    if file.suffix in (".yaml", ".yml", ".json"):
+    if is_compiled(target):
         return read_spec(file)
     if file.suffix != ".py" and ("/" in path or file.exists()):
         raise NotFound(
@@ -56,8 +54,15 @@ def load(target: str) -> Definition:
     return trace(_imported(path, file), name, path)
 
 
+def is_compiled(target: str) -> bool:
+    """Say whether a target is compiled IR by its name."""
+    return target.partition(":")[0].endswith((".yaml", ".yml", ".json"))
+
+
 def read_spec(path: Path) -> Definition:
     """Read a compiled PipelineSpec (kfp's YAML of one or two documents, JSON, or a PipelineJob around it)."""
+    import yaml
+
     try:
         if path.stat().st_size > MAX_BYTES:
             raise _unreadable(path, f"it is larger than {MAX_BYTES >> 20} MiB")
@@ -84,6 +89,8 @@ def _job_parameters(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _yaml_documents(text: str, path: Path) -> list[Any]:
+    import yaml
+
     depth = aliases = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         if isinstance(event, yaml.events.CollectionStartEvent):

@@ -6,6 +6,7 @@ that of its manifest, sorted lines ``<sha256> <size> <relative path>``, which is
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -121,7 +122,7 @@ class Blobs:
 
     def uri(self, digest: str) -> str:
         """The address of a blob."""
-        return f"{self.store.uri.rstrip('/')}/{_key(digest)}"
+        return f"{self.store.uri.rstrip('/')}/{blob_key(digest)}"
 
     def add(self, path: Path) -> Content:
         """Store a file or directory, durable when it returns; what is there already is checked, and mended.
@@ -144,9 +145,9 @@ class Blobs:
         """Store bytes; return their digest."""
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         self._lease(digest)
-        if not self.store.put_new(_key(digest), data):
+        if not self.store.put_new(blob_key(digest), data):
             self._set_aside(digest)
-            self.store.put_new(_key(digest), data)
+            self.store.put_new(blob_key(digest), data)
         return digest
 
     def read_bytes(self, digest: str) -> bytes:
@@ -206,15 +207,17 @@ class Blobs:
         return [f"sha256:{m.sha256}" for m in listed or ()]
 
     def _lease(self, digest: str) -> None:
-        found = self.store.find(_key(digest)) if self.run else None
+        found = self.store.find(blob_key(digest)) if self.run else None
         if found and time.time() - found.modified > LEASE_AFTER:
             self.store.put(f"leases/{digest[7:]}/{self.run}", b"")
 
     def _chunks(self, digest: str) -> Iterator[bytes]:
-        try:
-            yield from self.store.chunks(_key(digest))
-        except NotFound:
-            yield from self.store.chunks(condemned(_key(digest)))
+        key = blob_key(digest)
+        for place in (key, condemned(key)):
+            with contextlib.suppress(NotFound):
+                yield from self.store.chunks(place)
+                return
+        yield from self.store.chunks(key)  # brought back between the two looks
 
     def _pass(self, digest: str, take: Callable[[bytes], object]) -> None:
         """Hand the bytes of a blob on in pieces; raise ``Damaged`` at the end when they were not its own."""
@@ -227,9 +230,9 @@ class Blobs:
 
     def _add_file(self, digest: str, path: Path) -> None:
         self._lease(digest)
-        if not self.store.put_file_new(_key(digest), path):
+        if not self.store.put_file_new(blob_key(digest), path):
             self._set_aside(digest)
-            self.store.put_file_new(_key(digest), path)
+            self.store.put_file_new(blob_key(digest), path)
 
     def _set_aside(self, digest: str) -> None:
         """Move a damaged blob away: its name is its digest, so other bytes under it are damage, unless *ours* changed.
@@ -242,8 +245,8 @@ class Blobs:
         except NotFound:
             return  # another writer mends it
         except Damaged:
-            self.store.put(f"damaged/{_key(digest)}", self.store.get(_key(digest)))
-            self.store.delete(_key(digest))
+            self.store.put(f"damaged/{blob_key(digest)}", self.store.get(blob_key(digest)))
+            self.store.delete(blob_key(digest))
         else:
             raise StoreError("a file changed while it was stored", hint="Run it again when nothing writes to it.")
 
@@ -265,7 +268,12 @@ def condemned(key: str) -> str:
     return f"condemned/{key}"
 
 
-def _key(digest: str) -> str:
+def blob_key(digest: str) -> str:
+    """The key of a blob in its store.
+
+    Raises:
+        UsageError: the text is no digest.
+    """
     if not _DIGEST.fullmatch(digest):
         raise UsageError(f"{digest[:80]!r} is no digest", allowed="sha256:<64 hex digits>.", code="digest-invalid")
     return f"blobs/sha256/{digest[7:9]}/{digest[9:]}"

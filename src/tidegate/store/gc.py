@@ -12,19 +12,25 @@ was killed in between is finished by the next one.
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import re
-from collections.abc import Iterator, Mapping
+import secrets
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tidegate.errors import NotFound
+from tidegate.errors import Conflict, NotFound
 from tidegate.store.base import Entry, Store
-from tidegate.store.blobs import Blobs, condemned
+from tidegate.store.blobs import Blobs, blob_key, condemned
 
 DAY = 86400.0
 LEASE_SECONDS = 7 * DAY
 _DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 _BLOB = re.compile(r"(?:condemned/)?blobs/sha256/([0-9a-f]{2})/([0-9a-f]{62})")
-_NO_RECORDS = {"blobs", "cache", "leases", "condemned", "damaged", "probe", "tmp"}
+_CLAIM = "gc/claim"
+_NO_RECORDS = {"gc", "blobs", "cache", "leases", "condemned", "damaged", "probe", "tmp"}
 
 
 @dataclass(frozen=True)
@@ -61,19 +67,55 @@ class Sweep:
 
 
 def collect(store: Store, policy: Policy, now: float, *, dry_run: bool = False) -> Sweep:
-    """Remove what a policy lets go; return what was removed, or would be."""
-    if not dry_run:
-        _finish(store, now)
-    chosen = choose(survey(store), policy, now)
+    """Remove what a policy lets go; return what was removed, or would be.
+
+    Raises:
+        Conflict: another collection is going on this store (code ``gc-going``).
+    """
     if dry_run:
-        return chosen
+        return choose(survey(store), policy, now)
+    with _alone(store):
+        _finish(store, now)
+        return _carry_out(store, choose(survey(store), policy, now), now)
+
+
+def _carry_out(store: Store, chosen: Sweep, now: float) -> Sweep:
     for key in chosen.entries:
         store.delete(key)
     for digest in chosen.blobs:
         with contextlib.suppress(NotFound):
-            store.move(_key(digest), condemned(_key(digest)))
+            store.move(blob_key(digest), condemned(blob_key(digest)))
     removed = _finish(store, now)
     return Sweep(chosen.entries, tuple(removed), sum(removed.values()))
+
+
+@contextlib.contextmanager
+def _alone(store: Store) -> Iterator[None]:
+    """Hold the store's one claim to collect; that of a process which is gone, or of yesterday, does not count."""
+    mine = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "nonce": secrets.token_hex(8)}).encode()
+    found = store.find(_CLAIM)
+    if found and (time.time() - found.modified > DAY or _is_gone(store)):
+        store.delete(_CLAIM)
+    if not store.put_new(_CLAIM, mine):
+        hint = "Wait for it; it is in the store under " + _CLAIM
+        raise Conflict("another collection is going on this store", hint=hint, code="gc-going")
+    try:
+        yield
+    finally:
+        store.delete(_CLAIM)
+
+
+def _is_gone(store: Store) -> bool:
+    try:
+        said = json.loads(store.get(_CLAIM))
+        if said["host"] != socket.gethostname():
+            return False
+        os.kill(said["pid"], 0)
+    except (ProcessLookupError, NotFound):
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def choose(found: Survey, policy: Policy, now: float) -> Sweep:
@@ -86,6 +128,24 @@ def choose(found: Survey, policy: Policy, now: float) -> Sweep:
     needed = found.needed.union(*(found.entries[e] for e in left))
     blobs = [d for d, e in found.blobs.items() if d not in needed and now - e.modified > policy.grace]
     return Sweep(tuple(e.key for e in gone), tuple(blobs), sum(found.blobs[d].size for d in blobs))
+
+
+def remove_runs(store: Store, runs: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Forget runs, so that a collection may take what only they refer to.
+
+    Returns:
+        The runs that were removed, and those that stay because a record of the ledger names them.
+    """
+    ledger = b"".join(store.get(e.key) for e in store.list("ledger"))
+    kept = [run for run in runs if run.encode() in ledger]
+    removed = [run for run in runs if run not in kept]
+    for run in removed:
+        records = [e.key for e in store.list(f"runs/{run}")]
+        for key in sorted(
+            records, key=lambda k: k.endswith("/run.json")
+        ):  # the run itself last: a rest can be removed again
+            store.delete(key)
+    return removed, kept
 
 
 def _bytes(found: Survey, entries: list[Entry]) -> int:
@@ -128,8 +188,8 @@ def _finish(store: Store, now: float) -> dict[str, int]:
     wanted = _needed(store).union(leased, *(_closed(store, _mentioned(store, e)) for e in store.list("cache")))
     removed = {}
     for digest, entry in waiting.items():
-        if digest in wanted and not store.find(_key(digest)):
-            store.move(entry.key, _key(digest))
+        if digest in wanted and not store.find(blob_key(digest)):
+            store.move(entry.key, blob_key(digest))
         else:
             store.delete(entry.key)
             removed[digest] = entry.size
@@ -148,7 +208,3 @@ def _leases(store: Store, now: float) -> Iterator[str]:
 def _digest(key: str) -> str:
     found = _BLOB.fullmatch(key)
     return f"sha256:{found[1]}{found[2]}" if found else ""
-
-
-def _key(digest: str) -> str:
-    return f"blobs/sha256/{digest[7:9]}/{digest[9:]}"

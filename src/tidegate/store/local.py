@@ -82,19 +82,20 @@ class LocalStore:
 
     def put_new(self, key: str, data: bytes) -> bool:
         """See ``Store``."""
-        try:
-            return self._create(key, [data]) or self.get(key) == data
-        except NotFound:  # it stood there, and was removed before it could be read
-            return self.put_new(key, data)
+        while True:
+            if self._create(key, [data]):
+                return True
+            with contextlib.suppress(NotFound):  # deleted since: nobody's, so try again
+                return self.get(key) == data
 
     def put_file_new(self, key: str, path: Path) -> bool:
         """See ``Store``."""
-        try:
+        while True:
             with path.open("rb") as f:
-                created = self._create(key, iter(lambda: f.read(CHUNK), b""))
-            return created or self._same(key, path)
-        except NotFound:  # it stood there, and was removed before it could be read
-            return self.put_file_new(key, path)
+                if self._create(key, iter(lambda: f.read(CHUNK), b"")):
+                    return True
+            with contextlib.suppress(NotFound):
+                return self._same(key, path)
 
     def find(self, key: str) -> Entry | None:
         """See ``Store``."""

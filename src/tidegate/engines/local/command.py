@@ -9,6 +9,7 @@ it starts. The images with which kfp makes and deletes volume claims stand for f
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from tidegate.errors import DefinitionError
 from tidegate.ir.placeholder import Template, Text, placeholders
 from tidegate.plan.model import Container, Plan
 
-_EXECUTOR_MAIN = "kfp.dsl.executor_main"
+_EXECUTOR_MAIN = re.compile(r"\bkfp\.(dsl|components|v2\.components)\.executor_main\b")  # its places in kfp 2.x
 _CLAIMS = {"argostub/createpvc": "create", "argostub/deletepvc": "delete"}
 
 
@@ -111,7 +112,7 @@ def own_step(container: Container) -> PythonStep | None:
 def _lightweight(container: Container) -> PythonStep | None:
     """kfp's own: pip lines, a script with kfp's executor in it, the source, and the function's name as an argument."""
     command = [plain(t) for t in container.command]
-    at = next((i for i, text in enumerate(command[:-1]) if _EXECUTOR_MAIN in text and "$0" in text), None)
+    at = next((i for i, text in enumerate(command[:-1]) if _EXECUTOR_MAIN.search(text) and "$0" in text), None)
     if at is None:
         return None
     function = _flag([plain(t) for t in container.args], "--function_to_execute")

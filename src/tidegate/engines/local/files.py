@@ -20,7 +20,7 @@ from typing import Any
 from tidegate.engines.local.graph import Values
 from tidegate.errors import ParameterError, StepFailed
 from tidegate.plan.model import Interface
-from tidegate.plan.value import Artifact, coerce
+from tidegate.plan.value import BOOLEAN, Artifact, coerce
 from tidegate.store.blobs import Blobs
 
 OUTPUT_FILE = "outputs/executor_output.json"
@@ -93,13 +93,19 @@ def _parameter(name: str, type_: str, written: Mapping[str, Any], provisioned: M
     if name in written:
         value = written[name]
     elif path.exists():
-        value = path.read_text()
+        value = _from_text(path.read_text(), type_)
     else:
         raise StepFailed(f"the output parameter {name!r} was not written", code="output-missing")
     try:
         return coerce(value, type_, f"the output parameter {name!r}")
     except ParameterError as e:
         raise StepFailed(e.found, allowed=e.allowed, code="output-type") from e
+
+
+def _from_text(text: str, type_: str) -> Any:
+    # booleans as KFP's launcher reads them from a file (Go's strconv.ParseBool)
+    words = {**dict.fromkeys(("1", "t", "true"), True), **dict.fromkeys(("0", "f", "false"), False)}
+    return words.get(text.strip().lower(), text) if type_ == BOOLEAN else text
 
 
 def _written(written: Mapping[str, Any], name: str, outputs: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -18,11 +18,9 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 from urllib.parse import urlsplit
-
-from packaging.requirements import InvalidRequirement, Requirement
 
 from tidegate.errors import StepFailed
 from tidegate.project import cache_folder
@@ -69,6 +67,10 @@ def wanted(lines: Sequence[str]) -> Packages:
 
 
 def _satisfied(requirement: str) -> bool:
+    from importlib import metadata
+
+    from packaging.requirements import InvalidRequirement, Requirement
+
     try:
         found = Requirement(requirement)
         if found.url:

@@ -13,8 +13,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
-from tidegate.errors import Conflict
+from tidegate.errors import Conflict, Trouble
 
 _PREFIX, _LOCK = "tidegate-run-", ".lock"
 _YOUNG_SECONDS = 3600
@@ -26,18 +27,31 @@ def scratch_folder(run_id: str) -> Iterator[Path]:
 
     Raises:
         Conflict: another process of this machine runs the same run (code ``run-going``).
+        Trouble: it cannot be made (code ``scratch``).
     """
     for folder in _folders(f"{_PREFIX}{run_id}-*"):
         if _is_going(folder):
             raise Conflict(f"run {run_id} is still going", hint="Wait for it, or end it first.", code="run-going")
     _sweep()
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{run_id}-"))
+    folder, lock = _make(run_id)
     try:
-        with (folder / _LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make(run_id: str) -> tuple[Path, TextIO]:
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{run_id}-"))
+        lock = (folder / _LOCK).open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError as e:
+        hint = "Free space there, or set TMPDIR to another folder."
+        raise Trouble(
+            f"no folder can be made in {tempfile.gettempdir()}: {e.strerror}", hint=hint, code="scratch"
+        ) from e
+    return folder, lock
 
 
 def _folders(pattern: str) -> Iterator[Path]:
