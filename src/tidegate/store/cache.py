@@ -53,7 +53,8 @@ class Cache:
             run: the run's id.
             step: the step's path.
         """
-        body = {"schema": SCHEMA, "key": key, "outputs": outputs, "run": run, "step": step}
+        said = {"schema": SCHEMA, "key": key, "outputs": outputs, "run": run, "step": step}
+        body = json.loads(json.dumps(said))  # as it will be read, so that the checksum is of that
         text = json.dumps({**body, "checksum": _checksum(body)}, sort_keys=True)
         self.store.put(_key(key), text.encode())
 

@@ -128,10 +128,16 @@ class LocalStore:
     def move(self, key: str, to: str) -> None:
         """See ``Store``."""
         source, target = self._path(key), self._path(to)
+        temporary = self._temporary()
         try:
             self._make_parents(target.parent)
-            self._disk.rename(source, target)
-            self._disk.fsync_folder(target.parent)
+            self._disk.link(source, temporary)  # a second name first: a rename may lose both in a power cut
+            try:
+                self._disk.rename(temporary, target)
+                self._disk.fsync_folder(target.parent)
+                self._disk.unlink(source)
+            finally:
+                self._discard(temporary)
             self._disk.fsync_folder(source.parent)
         except FileNotFoundError:
             raise NotFound(f"the store has no {key}") from None
@@ -206,23 +212,29 @@ class LocalStore:
             self._discard(temporary)
         return True
 
+    def _temporary(self) -> Path:
+        return self.root / _TEMPORARY / f"{os.getpid()}-{secrets.token_hex(8)}"
+
     def _write(self, chunks: Iterable[bytes]) -> Path:
         """Write a durable temporary file; on trouble leave none."""
-        temporary = self.root / _TEMPORARY / f"{os.getpid()}-{secrets.token_hex(8)}"
+        temporary = self._temporary()
         fd = self._disk.create(temporary)
         try:
-            try:
-                for chunk in chunks:
-                    left = memoryview(chunk)
-                    while left:
-                        left = left[self._disk.write(fd, left) :]
-                self._disk.fsync(fd)
-            finally:
-                self._disk.close(fd)
+            self._fill(fd, chunks)
         except BaseException:
             self._discard(temporary)
             raise
         return temporary
+
+    def _fill(self, fd: int, chunks: Iterable[bytes]) -> None:
+        try:
+            for chunk in chunks:
+                left = memoryview(chunk)
+                while left:
+                    left = left[self._disk.write(fd, left) :]
+            self._disk.fsync(fd)
+        finally:
+            self._disk.close(fd)
 
     def _discard(self, temporary: Path) -> None:
         with contextlib.suppress(OSError):

@@ -2,7 +2,8 @@
 
 ``runs/<id>/run.json`` is written first, one ``runs/<id>/steps/<name>.json`` a step, ``runs/<id>/outcome.json`` last.
 Step paths are user text, so a step's key is a short slug and a hash of its path; the path is inside the record. Records
-are JSON as Python writes it: NaN and the infinities stand as NaN, Infinity, -Infinity and read back as they were.
+are JSON as Python writes it, with a checksum: NaN and the infinities stand as NaN, Infinity, -Infinity and read back as
+they were.
 """
 
 from __future__ import annotations
@@ -151,9 +152,12 @@ class Runs:
     def last(self) -> str:
         """Return the id of the run that was started last, empty where there is none."""
         try:
-            return self.store.get("runs/last").decode()
+            last = self.store.get("runs/last").decode("ascii", "replace")
         except NotFound:
             return ""
+        if not _ID.fullmatch(last):
+            raise Damaged(f"runs/last is no run id: {last[:80]!r}", hint="Name the run; the next run writes it again.")
+        return last
 
     def write_log(self, run_id: str, step: str, path: Path) -> str:
         """Keep what a step wrote; return the log's key."""
@@ -167,9 +171,14 @@ class Runs:
 
     def _read(self, key: str, kind: type[Record]) -> Record:
         try:
-            return kind(**json.loads(self.store.get(key)))
-        except (ValueError, TypeError) as e:
+            body = json.loads(self.store.get(key))
+            checksum = body.pop("checksum", None)  # records of before 2026-11-24 have none
+            record = kind(**body)
+        except (ValueError, TypeError, AttributeError, RecursionError) as e:
             raise Damaged(f"the record {key} cannot be read: {e}") from e
+        if checksum not in (None, _checksum(body)):
+            raise Damaged(f"the record {key} is not what was written")
+        return record
 
 
 def _plan_key(digest: str) -> str:
@@ -188,4 +197,9 @@ def _name(path: str) -> str:
 
 
 def _text(record: RunRecord | StepRecord | OutcomeRecord) -> bytes:
-    return json.dumps(asdict(record), sort_keys=True).encode()
+    body = json.loads(json.dumps(asdict(record)))  # as it will be read, so that the checksum is of that
+    return json.dumps({**body, "checksum": _checksum(body)}, sort_keys=True).encode()
+
+
+def _checksum(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
