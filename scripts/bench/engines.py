@@ -15,26 +15,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import report
 import scale
 import workloads
 from environments import PINS, ROOT, Environment, environment
-from measure import Contender, Row, race
+from measure import Contender, race
 from plot import plot
+from report import Section
 from workloads import Place
 
-FIVE, MORE = 5, 25
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the report; ``images`` are plots by file name."""
-
-    title: str
-    lines: Sequence[str]
-    images: Mapping[str, str]
+FIVE, MORE, THOUSAND = 5, 25, 1_000
 
 
 @dataclass(frozen=True)
@@ -53,11 +46,11 @@ def main() -> int:
     if engines["tidegate"].trouble:
         sys.exit(f"tidegate {engines['tidegate'].trouble}")
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-", ignore_cleanup_errors=True) as folder:
-        sections = [_section(name, engines, tidegate, Path(folder), args.n) for name in args.only]
-    text = "\n".join([*_header(engines, load, args.n), *(line for s in sections for line in s.lines)])
+        sections = {name: _section(name, engines, tidegate, Path(folder), args.n) for name in args.only}
+    text = "\n".join([*_header(engines, load, args.n), *report.goals(sections), *report.body(sections)])
     print(text)
     if args.out:
-        _write(args.out, text, sections, args.images or args.out.parent / "img")
+        _write(args.out, text, list(sections.values()), args.images or args.out.parent / "img")
     return 0
 
 
@@ -116,28 +109,10 @@ def _revision() -> str:
 def _race(title: str, make: Callable[[Place, int], list[Contender]], size: int) -> Callable[[Bench], Section]:
     def section(bench: Bench) -> Section:
         bench.place.folder.mkdir()
-        return Section(title, _table(title, race(make(bench.place, size), bench.n)), {})
+        rows = race(make(bench.place, size), bench.n)
+        return Section(title, report.race(rows), figures={r.contender.name: r.median for r in rows if r.samples})
 
     return section
-
-
-def _table(title: str, rows: Sequence[Row]) -> list[str]:
-    base = next((r.median for r in rows if r.samples), 1.0)
-    done = sorted((r for r in rows if r.samples), key=lambda r: r.median)
-    lines = [_row(r, base) for r in done] + [_missing(r) for r in rows if not r.samples]
-    head = ["| engine | steps run in | s | min–max | CPU s | × tidegate |", "|---|---|--:|--:|--:|--:|"]
-    return ["", f"### {title}", "", *head, *lines]
-
-
-def _row(row: Row, base: float) -> str:
-    c = row.contender
-    name = f"**{c.name}**" if c.name.startswith("tidegate") else c.name
-    return f"| {name} | {c.how} | {row.median:.2f} | {row.spread} | {row.cpu:.2f} | {row.median / base:.2f} |"
-
-
-def _missing(row: Row) -> str:
-    said = row.trouble.replace("|", "/").replace("\n", " ")
-    return f"| {row.contender.name} | {row.contender.how} | - | {said} | - | - |"
 
 
 def _steps(bench: Bench) -> Section:
@@ -147,99 +122,54 @@ def _steps(bench: Bench) -> Section:
         place = Place(bench.place.folder / str(size), bench.place.environments, bench.place.tidegate)
         place.folder.mkdir(parents=True)
         made[size] = [c for c in workloads.chain(place, size) if "FILE.py" not in c.name]
-    short, long = ([_renamed(c, size) for c in found] for size, found in made.items())
-    rows = {r.contender.name: r for r in race([*short, *long], min(bench.n, 5))}
+    renamed = [replace(c, name=f"{c.name} {size}") for size, found in made.items() for c in found]
+    rows = {r.contender.name: r for r in race(renamed, min(bench.n, 5))}
     pairs = [(c, rows[f"{c.name} {FIVE}"], rows[f"{c.name} {MORE}"]) for c in made[FIVE]]
     title = f"A further step: ({MORE} steps - {FIVE} steps) / {MORE - FIVE}"
-    return Section(title, _step_table(title, pairs), {})
-
-
-def _renamed(c: Contender, size: int) -> Contender:
-    return Contender(f"{c.name} {size}", c.how, c.command, c.folder, c.env, c.expect, c.before, c.first, c.trouble)
-
-
-def _step_table(title: str, pairs: Sequence[tuple[Contender, Row, Row]]) -> list[str]:
-    found = [(c, a, b, (b.median - a.median) / (MORE - FIVE) * 1000) for c, a, b in pairs if a.samples and b.samples]
-    lines = [
-        f"| {c.name} | {c.how} | {ms:.0f} | {a.median:.2f} | {b.median:.2f} |"
-        for c, a, b, ms in sorted(found, key=lambda f: f[3])
-    ]
-    missing = [
-        f"| {c.name} | {c.how} | - | {a.trouble or b.trouble} | - |"
-        for c, a, b in pairs
-        if not (a.samples and b.samples)
-    ]
-    head = [f"| engine | steps run in | ms a step | {FIVE} steps, s | {MORE} steps, s |", "|---|---|--:|--:|--:|"]
-    return ["", f"### {title}", "", *head, *lines, *missing]
+    found = [report.Step(c, short, long, MORE - FIVE) for c, short, long in pairs]
+    return Section(title, report.steps(found), figures={s.name: s.milliseconds for s in found if s.measured})
 
 
 def _dag(bench: Bench) -> Section:
     """The thousand tasks, and how everything about tasks grows."""
-    inside = scale.place(bench.place.folder, bench.place.environments["tidegate"].python)
+    inside, kfp = _inside(bench), bench.place.environments["kfp"]
     found = scale.tasks(inside)
-    kfp = bench.place.environments["kfp"]
-    compiled = f"{scale.kfp_compile(inside, kfp.python, 1000):.2f}" if not kfp.trouble else kfp.trouble
-    title = "Many tasks: layers of ten, each task reads two"
-    lines = ["", f"### {title}", "", *_dag_table(found), "", f"kfp's compiler alone, 1,000 tasks: {compiled} s.", ""]
+    compiled = 0.0 if kfp.trouble else scale.kfp_compile(inside, kfp.python, THOUSAND)
+    said = kfp.trouble or f"{compiled:.2f} s"
     names = {"check": "check", "build": "plan", "graph": "scheduling, no steps"}
     names |= {"run wall": "run, a process a task", "cached wall": "run, all cached"}
     image = plot("Seconds by tasks", "tasks", "seconds", scale.growth(found, names))
-    return Section(title, [*lines, "![seconds by tasks](img/bench-tasks.svg)"], {"bench-tasks.svg": image})
-
-
-def _dag_table(found: Mapping[int, Mapping[str, float]]) -> list[str]:
-    sizes = list(found)
-    return [
-        "| | " + " | ".join(f"{n:,} tasks" for n in sizes) + " |",
-        "|---|" + "--:|" * len(sizes),
-        *(
-            f"| {shown} | " + " | ".join(_cell(found[n], n, key, each) for n in sizes) + " |"
-            for shown, key, each in DAG
-        ),
-    ]
-
-
-def _cell(found: Mapping[str, float], n: int, key: str, each: float) -> str:
-    if key not in found:
-        return "-"
-    value = found[key] * each / n if each else found[key]
-    return f"{value:.0f}" if value >= 100 else f"{value:.2g}" if value < 10 else f"{value:.1f}"
-
-
-# label, key, and 1000 for what is shown in milliseconds a task
-DAG = [
-    ("read the YAML, s", "read", 0),
-    ("check it, s", "check", 0),
-    ("plan from the parsed IR, s", "build", 0),
-    ("graph alone, ms a task", "graph", 1000),
-    ("run, a process a task: wall, ms a task", "run wall", 1000),
-    ("– CPU of the scheduler, ms a task", "run cpu", 1000),
-    ("– CPU of the steps, ms a task", "run cpu_steps", 1000),
-    ("– peak memory of the scheduler, MB", "run peak_mb", 0),
-    ("all cached: wall, s", "cached wall", 0),
-    ("all cached: wall, ms a task", "cached wall", 1000),
-    ("– peak memory, MB", "cached peak_mb", 0),
-]
+    of = found[THOUSAND]
+    figures = {
+        "plan": of["check"] + of["build"],
+        "scheduler": of["run cpu"] / THOUSAND * 1000,
+        "memory": of["run peak_mb"],
+        **({"kfp's compiler": compiled} if compiled else {}),
+    }
+    title = "Many tasks: layers of ten, each task reads two"
+    lines = [*report.sizes(found), "", f"kfp's compiler alone, {THOUSAND:,} tasks: {said}"]
+    return Section(title, lines, {"bench-tasks.svg": image}, figures)
 
 
 def _logs(bench: Bench) -> Section:
-    found = scale.lines(scale.place(bench.place.folder, bench.place.environments["tidegate"].python))
-    title = "A step that prints: whole run by lines"
-    table = ["| lines | s |", "|--:|--:|", *(f"| {n:,} | {s:.2f} |" for n, s in found.items())]
+    found = scale.lines(_inside(bench))
     image = plot("Seconds by lines of a log", "lines", "seconds", {"run of one step": list(found.items())})
-    lines = ["", f"### {title}", "", *table, "", "![seconds by lines](img/bench-lines.svg)"]
-    return Section(title, lines, {"bench-lines.svg": image})
+    lines = report.table(["lines", "s"], [[f"{n:,}", f"{s:.2f}"] for n, s in found.items()], words=0)
+    return Section("A step that prints: whole run by lines", lines, {"bench-lines.svg": image})
 
 
 def _store(bench: Bench) -> Section:
-    found = scale.stores(scale.place(bench.place.folder, bench.place.environments["tidegate"].python))
-    title = "A store that fills: a run of two steps by the runs that the store holds"
-    table = ["| stored runs | both steps run, s | both cached, s |", "|--:|--:|--:|"]
-    table += [f"| {n:,} | {f['fresh']:.2f} | {f['cached']:.2f} |" for n, f in found.items()]
+    found = scale.stores(_inside(bench))
+    head = ["stored runs", "both steps run, s", "both cached, s"]
+    rows = [[f"{n:,}", f"{f['fresh']:.2f}", f"{f['cached']:.2f}"] for n, f in found.items()]
     series = scale.growth(found, {"fresh": "both steps run", "cached": "both cached"})
     image = plot("Seconds of a run by runs in the store", "stored runs", "seconds", series)
-    lines = ["", f"### {title}", "", *table, "", "![seconds by stored runs](img/bench-store.svg)"]
-    return Section(title, lines, {"bench-store.svg": image})
+    title = "A store that fills: a run of two steps by the runs that the store holds"
+    return Section(title, report.table(head, rows, words=0), {"bench-store.svg": image})
+
+
+def _inside(bench: Bench) -> scale.Inside:
+    return scale.place(bench.place.folder, bench.place.environments["tidegate"].python)
 
 
 START, END = "<!-- measured -->", "<!-- end of measured -->"

@@ -1,11 +1,12 @@
 """Write PipelineSpecs of any size without kfp's compiler, whose tracing takes time quadratic in the tasks.
 
 ``python scripts/bench/ir.py SHAPE N [-o FILE]``. Every task has a component and an executor of its own, as kfp 2.17
-compiles them, and runs a lightweight Python function. Shapes:
+compiles them, and runs a lightweight Python function; no two tasks have the same inputs, so that none is another's
+cache hit. Shapes:
 
 * ``chain``: each task adds 1 to what the one before it made; the output is x + N.
-* ``fan``: one task, N - 1 that add 1 to its output; the output is x + 2.
-* ``layered``: layers of ten, each task takes the larger of two of the layer before and adds 1.
+* ``fan``: one task, N - 1 that add their number to its output; the output is x + N.
+* ``layered``: layers of ten, each task mixes two of the layer before.
 * ``sleep``: N tasks that sleep for half a second, none after another.
 * ``log``: one task that prints N lines.
 """
@@ -24,7 +25,7 @@ import yaml
 WIDTH = 10
 SOURCES = {
     "add": "def add(a: int, b: int) -> int:\n    return a + b\n",
-    "join": "def join(a: int, b: int) -> int:\n    return max(a, b) + 1\n",
+    "join": "def join(a: int, b: int) -> int:\n    return (31 * a + b) % 1_000_003\n",
     "nap": "def nap(a: int, b: int) -> int:\n    import time\n    time.sleep(0.5)\n    return a + b\n",
     "say": "def say(a: int, b: int) -> int:\n    for i in range(b):\n        print('line', i)\n    return a + b\n",
 }
@@ -55,11 +56,11 @@ def _chain(n: int) -> list[Call]:
 
 
 def _fan(n: int) -> list[Call]:
-    return [Call("add", "t0" if i else X, 1) for i in range(n)]
+    return [Call("add", "t0", i) if i else Call("add", X, 1) for i in range(n)]
 
 
 def _layered(n: int) -> list[Call]:
-    return [Call("join", *_two_before(i)) if i >= WIDTH else Call("join", X, 0) for i in range(n)]
+    return [Call("join", *_two_before(i)) if i >= WIDTH else Call("join", X, i) for i in range(n)]
 
 
 def _two_before(i: int) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import ir
 from environments import Environment
 from measure import Contender
-from peers import dvc_chain, metaflow_chain
+from peers import dvc_chain, kedro_project, metaflow_chain
 
 PEERS = Path(__file__).parent / "peers"
 BRANCHES = 10
@@ -137,13 +137,14 @@ def _peers(place: Place, workload: str, n: int) -> list[Contender]:
         _script(place, "Flyte 2", ONE, "flyte", "flyte_chain.py", workload, n),
         _script(place, _KEDRO[workload], ONE, "kedro", "kedro_chain.py", workload, n),
     ]
-    return [*scripts, _dvc(place, workload, n), _metaflow(place, workload, n)]
+    projects = [_kedro_run(place, n)] if workload == "chain" else []
+    return [*scripts, *projects, _dvc(place, workload, n), _metaflow(place, workload, n)]
 
 
 _KEDRO = {
-    "chain": "Kedro SequentialRunner",
-    "cached": "Kedro SequentialRunner, only missing outputs",
-    "fan": "Kedro ThreadRunner",
+    "chain": "Kedro SequentialRunner in a script",
+    "cached": "Kedro SequentialRunner in a script, only missing outputs",
+    "fan": "Kedro ThreadRunner in a script",
 }
 
 
@@ -155,6 +156,15 @@ def _script(place: Place, name: str, how: str, engine: str, file: str, workload:
 
 def _sum(workload: str, n: int) -> Expected:
     return lambda r: () if workload == "fan" else (str(x(r) + n),)
+
+
+def _kedro_run(place: Place, n: int) -> Contender:
+    folder, command = place.new("kedro-project"), place.environments["kedro"].command("kedro")
+    for name, text in kedro_project.files(n).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    c = Contender("kedro run", ONE, lambda r: [command, "run", "--params", f"x={x(r)}"], folder)
+    return _of(place, replace(c, expect=lambda _: (f"Completed {n} out of {n} tasks",)), "kedro")
 
 
 def _of(place: Place, c: Contender, engine: str) -> Contender:
