@@ -9,6 +9,7 @@ import importlib.util
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from tidegate.errors import DefinitionError
@@ -268,14 +269,10 @@ def _channels(spec: Spec) -> Iterator[str]:
 
 def _cycles(spec: Spec) -> Iterator[str]:
     for dag, _, tasks in _dags(spec):
-        waiting = {name: _upstream(task) & set(tasks) for name, task in tasks.items()}
-        while ready := [n for n, upstream in waiting.items() if not upstream]:
-            for name in ready:
-                del waiting[name]
-            gone = set(ready)
-            waiting = {n: upstream - gone for n, upstream in waiting.items()}
-        if waiting:
-            yield f"the tasks {', '.join(sorted(waiting)[:5])} of {dag!r} wait for each other"
+        try:
+            TopologicalSorter({name: _upstream(task) & tasks.keys() for name, task in tasks.items()}).prepare()
+        except CycleError as e:
+            yield f"the tasks {', '.join(sorted(set(e.args[1]))[:5])} of {dag!r} wait for each other"
 
 
 def _upstream(task: Spec) -> set[str]:
