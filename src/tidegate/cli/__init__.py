@@ -52,6 +52,10 @@ def group() -> None:
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    if sys.argv[1:2] == ["run"] and not {"--help", "-h", "--dry-run"} & set(sys.argv):
+        from tidegate.engines.local.process import start_early
+
+        start_early()
     sys.exit(_main(sys.argv[1:]))
 
 
