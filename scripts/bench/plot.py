@@ -67,7 +67,7 @@ def _series(i: int, name: str, points: Points, across: _Axis, up: _Axis) -> str:
     dots = "".join(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{color}"/>' for a, b in places)
     y = TOP + 16 + 16 * i
     key = f'<rect x="{WIDTH - RIGHT + 14}" y="{y - 9}" width="10" height="10" fill="{color}"/>' + _text(
-        LEFT + 26, y, name, "start"
+        WIDTH - RIGHT + 30, y, name, "start"
     )
     return f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>{dots}{key}'
 
