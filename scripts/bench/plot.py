@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 400, 70, 20, 40, 50
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 400, 70, 180, 40, 50
 COLORS = ("#0b6e99", "#c4551c", "#4a7c2c", "#7a3e8e", "#777777")
 Points = Sequence[tuple[float, float]]
 
@@ -37,8 +37,8 @@ def plot(title: str, x: str, y: str, series: Mapping[str, Points]) -> str:
         'font-family="sans-serif" font-size="12" fill="#222">\n<rect width="100%" height="100%" fill="white"/>'
     )
     labels = [
-        _text(WIDTH / 2, 20, title, anchor="middle", more=' font-size="14" font-weight="bold"'),
-        _text(WIDTH / 2, HEIGHT - 12, x, anchor="middle"),
+        _text((LEFT + WIDTH - RIGHT) / 2, 20, title, anchor="middle", more=' font-size="14" font-weight="bold"'),
+        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, x, anchor="middle"),
         _text(0, 0, y, anchor="middle", more=f' transform="translate(16 {HEIGHT / 2}) rotate(-90)"'),
     ]
     return "\n".join([head, *labels, *_grid(across, up), *lines, "</svg>\n"])
@@ -66,8 +66,8 @@ def _series(i: int, name: str, points: Points, across: _Axis, up: _Axis) -> str:
     path = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
     dots = "".join(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{color}"/>' for a, b in places)
     y = TOP + 16 + 16 * i
-    key = f'<rect x="{LEFT + 10}" y="{y - 9}" width="10" height="10" fill="{color}"/>' + _text(
-        LEFT + 26, y, name, "start"
+    key = f'<rect x="{WIDTH - RIGHT + 14}" y="{y - 9}" width="10" height="10" fill="{color}"/>' + _text(
+        WIDTH - RIGHT + 30, y, name, "start"
     )
     return f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>{dots}{key}'
 
