@@ -16,8 +16,8 @@ PINS = {
     "kedro": ["kedro==1.7.0"],
     "dvc": ["dvc==3.67.1"],
     "metaflow": ["metaflow==2.19.39"],
-    # this checkout, as a wheel; it imports packaging without asking for it
-    "tidegate": [f"{ROOT}[kfp]", "packaging", "kfp==2.17.0"],
+    # this checkout, as a wheel
+    "tidegate": [f"{ROOT}[kfp]", "kfp==2.17.0"],
 }
 
 

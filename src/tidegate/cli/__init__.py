@@ -6,6 +6,7 @@ trouble; 130 interrupted.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import sys
@@ -37,6 +38,8 @@ class _Lazy(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        gc.freeze()
+        gc.enable()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -52,10 +55,7 @@ def group() -> None:
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    if sys.argv[1:2] == ["run"] and not {"--help", "-h", "--dry-run"} & set(sys.argv):
-        from tidegate.engines.local.process import start_early
-
-        start_early()
+    gc.disable()  # until the modules are there: they stay
     sys.exit(_main(sys.argv[1:]))
 
 

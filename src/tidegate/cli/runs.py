@@ -124,9 +124,8 @@ def logs(run: str, step: str | None, store: str | None) -> None:
         if path != (step or path):
             continue
         if not record.log:
-            click.echo(
-                f"== {path}: {'from the cache' if record.cached else record.state}, no log in this run", err=True
-            )
+            why = "from the cache" if record.cached else f"{record.state}, wrote nothing"
+            click.echo(f"== {path}: {why}", err=True)
         else:
             click.echo(f"== {path}", err=True)
             sys.stdout.buffer.write(runs.read_log(run_id, path))

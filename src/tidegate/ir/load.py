@@ -6,13 +6,15 @@ raises is reported with the author's own frames.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import importlib
 import json
 import math
 import sys
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -101,10 +103,23 @@ def _yaml_documents(text: str, path: Path) -> list[Any]:
         aliases += isinstance(event, yaml.events.AliasEvent)
         if depth > MAX_DEPTH or aliases > MAX_ALIASES:
             raise _unreadable(path, f"more than {MAX_DEPTH} levels or {MAX_ALIASES} aliases")
-    documents = [d for d in yaml.load_all(text, Loader=yaml.CSafeLoader) if d is not None]
+    with _without_gc():
+        documents = [d for d in yaml.load_all(text, Loader=yaml.CSafeLoader) if d is not None]
     if aliases and _expanded(documents, {}) > MAX_NODES:
         raise _unreadable(path, f"its aliases stand for more than {MAX_NODES} values, or for themselves")
     return documents
+
+
+@contextlib.contextmanager
+def _without_gc() -> Iterator[None]:
+    """What is only made, and holds no cycles, gives the collector work that grows with its square."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _expanded(value: Any, known: dict[int, float]) -> float:

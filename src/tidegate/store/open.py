@@ -10,7 +10,6 @@ from tidegate.project import read_project
 from tidegate.store.base import Store
 from tidegate.store.local import LocalStore
 from tidegate.store.memory import MemoryStore
-from tidegate.store.object import ObjectStore
 
 OBJECT_SCHEMES = ("s3", "gs", "az", "abfs")
 _MEMORY: dict[str, MemoryStore] = {}
@@ -29,6 +28,8 @@ def open_store(uri: str | None = None) -> Store:
     uri = uri or read_project().store_uri
     parts = urlsplit(uri)
     if parts.scheme in OBJECT_SCHEMES:
+        from tidegate.store.object import ObjectStore
+
         return ObjectStore(uri)
     if parts.scheme == "memory":
         return _MEMORY.setdefault(parts.path, MemoryStore(parts.path))

@@ -160,7 +160,9 @@ class Runs:
         return last
 
     def write_log(self, run_id: str, step: str, path: Path) -> str:
-        """Keep what a step wrote; return the log's key."""
+        """Keep what a step wrote; return the log's key, empty when it wrote nothing."""
+        if not path.stat().st_size:
+            return ""
         key = f"{_folder(run_id)}/logs/{_name(step)}.txt"
         self.store.put(key, path.read_bytes())
         return key

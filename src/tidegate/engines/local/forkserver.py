@@ -38,6 +38,7 @@ def main() -> None:
     _import("kfp.dsl.executor")
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         _serve(sock)
+    os._exit(0)  # nothing is left to put away
 
 
 def _adopt_orphans() -> None:

@@ -7,15 +7,17 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from tidegate.data.objects import Found, Objects
 from tidegate.errors import NotFound, StepFailed, StoreError
 from tidegate.plan.value import Artifact
 from tidegate.store.blobs import Blobs, Content
 from tidegate.store.cache import Cache, Miss
 from tidegate.store.open import OBJECT_SCHEMES
+
+if TYPE_CHECKING:
+    from tidegate.data.objects import Found
 
 
 def bring(uri: str, type_: str, metadata: Mapping[str, Any], blobs: Blobs, cache: Cache | None, root: Path) -> Artifact:
@@ -57,6 +59,8 @@ def _missing(uri: str) -> StepFailed:
 
 
 def _object(uri: str, blobs: Blobs, cache: Cache | None) -> Content:
+    from tidegate.data.objects import Objects
+
     try:
         found = Objects(uri).find()
         key = _key(uri, found)

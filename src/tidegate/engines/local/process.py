@@ -83,7 +83,7 @@ class Launcher:
         """Start one step."""
         with self._lock:
             if self._server is None or not self._server.alive:
-                self._server = _EARLY.pop() if _EARLY else ForkServer()
+                self._server = ForkServer()
             server = self._server
         return server.start(job)
 
@@ -91,16 +91,6 @@ class Launcher:
         """End the fork server and every process it still has."""
         if self._server:
             self._server.close()
-        while _EARLY:
-            _EARLY.pop().discard()
-
-
-_EARLY: list[ForkServer] = []
-
-
-def start_early() -> None:
-    """Start a fork server for the next launcher, so that it gets ready while this process still imports."""
-    _EARLY.append(ForkServer())
 
 
 class ForkServer:
@@ -165,13 +155,6 @@ class ForkServer:
                     del self._steps[said["id"]]
         for step in list(self._steps.values()):
             step.end(-signal.SIGKILL)
-
-    def discard(self) -> None:
-        """End a server that was never given a job."""
-        self._popen.kill()
-        self._popen.wait()
-        self._reader.join(GRACE)
-        self._socket.close()
 
     def close(self) -> None:
         """Hang up: the server kills whatever still runs below it, and ends."""
