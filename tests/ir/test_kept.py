@@ -107,6 +107,7 @@ def test_compiled_ir_is_known_by_its_bytes(project: Path, monkeypatch: pytest.Mo
     file = project / "p.yaml"
     command = [sys.executable, "-m", "tidegate", "compile", "p.py:first", "-o", "p.yaml"]
     subprocess.run(command, cwd=project, check=True, capture_output=True)
+    os.utime(file, (1e9, 1e9))
     monkeypatch.chdir(project)
     first = api.prepare("p.yaml")
     monkeypatch.setattr(api, "load", lambda _: pytest.fail("it was read again"))
