@@ -92,7 +92,7 @@ def interpreter(packages: Packages, making: Callable[[], None]) -> Path:
     Raises:
         StepFailed: uv is missing, or a package cannot be installed (code ``packages-failed``).
     """
-    said = json.dumps([sys.version_info[:2], sorted(packages.requirements), packages.options])
+    said = json.dumps([sys.version_info[:2], sys.prefix, sorted(packages.requirements), packages.options])
     folder = cache_folder() / "environments" / hashlib.sha256(said.encode()).hexdigest()[:32]
     python = folder / "bin" / "python"
     folder.parent.mkdir(parents=True, exist_ok=True)
