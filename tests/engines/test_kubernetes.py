@@ -1,5 +1,6 @@
 """Kubernetes settings: applied where they mean something on this machine, else named once; never dropped."""
 
+import base64
 import os
 from pathlib import Path
 
@@ -80,6 +81,34 @@ def test_a_secret_is_in_no_record_and_no_key(project: Project) -> None:
     project.run_traced(quiet)
     found = [p for p in (project.root / ".tidegate").rglob("*") if p.is_file() and b"a secret" in p.read_bytes()]
     assert not found
+
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def leak():
+    import base64
+    import os
+    import urllib.parse
+
+    secret = os.environ["PASSWORD"]
+    print(secret, base64.b64encode(secret.encode()).decode(), secret.encode().hex(), urllib.parse.quote(secret))
+    raise ValueError(f"could not log in as {secret}")
+
+
+def test_a_secret_that_a_step_prints_or_raises_is_in_no_log_error_or_event(project: Project) -> None:
+    @dsl.pipeline(name="leaking")
+    def leaking():
+        kubernetes.use_secret_as_env(leak(), "db", {"password": "PASSWORD"})
+
+    error = project.run_traced(leaking).error
+    assert error
+    assert error["message"] == "ValueError: could not log in as ***"
+    secret = b"a secret = word"
+    said = [secret, base64.b64encode(secret).rstrip(b"="), secret.hex().encode(), b"a%20secret"]
+    stored = [p.read_bytes() for p in (project.root / ".tidegate").rglob("*") if p.is_file()]
+    assert any(b"***" in data for data in stored)
+    for form in said:
+        assert not any(form in data for data in stored)
+        assert form.decode() not in str(project.events)
 
 
 @pytest.mark.parametrize("said", ["", "secrets.db = 3"])

@@ -64,6 +64,9 @@ BROKEN: dict[str, Callable[[dict[str, Any]], object]] = {
     "ir-version": lambda s: s.update(schemaVersion="1.0"),
     "ir-body": lambda s: s["components"]["comp-a"].update(executorLabel="none"),
     "ir-executor-kind": lambda s: s["deploymentSpec"]["executors"].update({"exec-a": {"resolver": {}}}),
+    "ir-name": lambda s: s["components"]["comp-a"]["outputDefinitions"]["parameters"].update(
+        {"../x": {"parameterType": "STRING"}}
+    ),
     "ir-executor": lambda s: s["deploymentSpec"]["executors"].update(
         {"exec-b": {"container": {"env": [{"value": "x"}]}}}
     ),

@@ -17,6 +17,7 @@ from tidegate.ir.placeholder import placeholders_in
 
 Spec = Mapping[str, Any]
 _CHANNEL = "{{channel:task="
+MAX_NAME = 200
 Rule = Callable[[Spec], Iterator[str]]
 
 
@@ -148,6 +149,15 @@ def _executor_fields(spec: Spec) -> Iterator[str]:
     for name, component in _components(spec):
         if any("field" not in f for f in component.get("taskConfigPassthroughs", ())):
             yield f"component {name!r} passes a task configuration on without saying which"
+
+
+def _names(spec: Spec) -> Iterator[str]:
+    for where, component in _components(spec):
+        for way in ("inputDefinitions", "outputDefinitions"):
+            for kind in ("parameters", "artifacts"):
+                for name in _declared(component, way, kind):
+                    if not name or len(name) > MAX_NAME or name in (".", "..") or {"/", "\\", "\0"} & set(name):
+                        yield f"{where} has an input or output named {name[:80]!r}"
 
 
 def _references(spec: Spec) -> Iterator[str]:
@@ -292,6 +302,7 @@ RULES: tuple[tuple[str, str, Rule], ...] = (
         "Executors are containers and importers; resolver and customJob run on no engine.",
         _executor_kinds,
     ),
+    ("ir-name", f"Names of inputs and outputs become files: at most {MAX_NAME} characters, no / and no \\.", _names),
     ("ir-executor", "Environment variables have names, addresses to import are text.", _executor_fields),
     ("ir-component", "A task calls a component of the same spec.", _references),
     ("ir-producer", "A task reads declared outputs of its sibling tasks.", _producers),

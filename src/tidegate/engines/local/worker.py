@@ -22,6 +22,7 @@ from tidegate.engines.local.job import Given, failure, make_job
 from tidegate.engines.local.limits import Limits, memory_of, read_limits
 from tidegate.engines.local.packages import installed, interpreter
 from tidegate.engines.local.process import Job, Launcher, Process
+from tidegate.engines.local.redact import forms, redact_error, redact_file, redacted
 from tidegate.engines.local.resolve import Resolver
 from tidegate.errors import Damaged, NotFound, StepFailed, TidegateError
 from tidegate.ir.placeholder import as_text, placeholders, substitute
@@ -230,12 +231,14 @@ def _run(site: Site, step: _Step) -> Done:
         _threads(site, limits), ready.task.component.interface,
     )  # fmt: skip
     job = make_job(given, step.container, step.asked, step.python)
-    code, stopped = _wait(site, ready.path, job, limits)
+    secrets = forms(local.secret_env.values())
+    code, stopped = _wait(site, ready.path, job, limits, secrets)
+    redact_file(log, secrets)
     key = site.runs.write_log(site.run_id, ready.path, log)
     if site.cancel.is_set():
         done = Done(CANCELED, log=key)
     elif stopped or code:
-        done = Done(FAILED, error=stopped or failure(folder, log, code), log=key)
+        done = Done(FAILED, error=redact_error(stopped or failure(folder, log, code), secrets), log=key)
     else:
         done = _collected(site, ready, provisioned, key)
     shutil.rmtree(folder, ignore_errors=True)
@@ -260,18 +263,20 @@ def _threads(site: Site, limits: Limits) -> int:
     return max(1, min(share, int(limits.cores))) if limits.cores else share
 
 
-def _wait(site: Site, path: str, job: Job, limits: Limits) -> tuple[int, dict[str, Any] | None]:
+def _wait(
+    site: Site, path: str, job: Job, limits: Limits, secrets: tuple[str, ...]
+) -> tuple[int, dict[str, Any] | None]:
     """Wait for a step's end, passing on what it logs; kill it when the run is cancelled or it goes beyond a limit."""
     process = site.launcher.start(job)
     stopped: dict[str, Any] | None = None
     started = time.monotonic()
     with job.log.open("rb") as log:
         while (code := process.wait(POLL)) is None:
-            _pass_on(site, path, log)
+            _pass_on(site, path, log, secrets)
             stopped = stopped or _beyond(limits, time.monotonic() - started, process)
             if site.cancel.is_set() or stopped:
                 process.kill()
-        _pass_on(site, path, log, ended=True)
+        _pass_on(site, path, log, secrets, ended=True)
     return code, stopped
 
 
@@ -284,13 +289,13 @@ def _beyond(limits: Limits, seconds: float, process: Process) -> dict[str, Any] 
     return None
 
 
-def _pass_on(site: Site, path: str, log: Any, *, ended: bool = False) -> None:
+def _pass_on(site: Site, path: str, log: Any, secrets: tuple[str, ...], *, ended: bool = False) -> None:
     # a step that writes faster than it can be shown must not keep the run from hearing that it was cancelled
     while not site.cancel.is_set() and (line := log.readline(LONGEST_LINE)):
         if not line.endswith(b"\n") and len(line) < LONGEST_LINE and not ended:
             log.seek(-len(line), os.SEEK_CUR)  # the rest of the line is still to come
             return
-        site.report(StepLog(path, line.decode(errors="replace").rstrip("\n")))
+        site.report(StepLog(path, redacted(line.decode(errors="replace").rstrip("\n"), secrets)))
 
 
 def _to_cache(outputs: Values) -> dict[str, Any]:
