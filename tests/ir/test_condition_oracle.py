@@ -130,6 +130,7 @@ def expected(terms: list[Comparison], values: dict[str, Any]) -> bool | str:
     return True
 
 
+@pytest.mark.timeout(3600)
 @settings(max_examples=100_000 if LONG else 300)
 @given(
     st.lists(comparisons(), min_size=1, max_size=4),
