@@ -138,7 +138,7 @@ FAULTS = (
     Fault(
         "garbage collection does not look again",
         "store/gc.py",
-        "        if digest in wanted and not store.find(_key(digest)):",
+        "        if digest in wanted and not store.find(blob_key(digest)):",
         "        if False:",
         "tests/store/test_gc.py",
     ),
