@@ -118,6 +118,8 @@ def test_a_killed_run_goes_on_to_the_outputs_of_an_undisturbed_one(work: Work) -
     run_id = Runs(work.store).last()
     with pytest.raises(Conflict, match="still going"):
         work.run(resume=run_id)
+    removal = cli(work, "runs", "rm", run_id)
+    assert (removal.returncode, "run-going" in removal.stderr) == (3, True), "a run that is going is not forgotten"
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert Runs(work.store).outcome(run_id) is None

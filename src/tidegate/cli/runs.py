@@ -9,6 +9,7 @@ from dataclasses import asdict
 import click
 
 from tidegate.cli.values import as_json
+from tidegate.engines.local.scratch import refuse_going
 from tidegate.errors import Damaged, NotFound, Refused
 from tidegate.plan.difference import definition_changes, run_changes
 from tidegate.plan.events import RUNNING
@@ -138,7 +139,10 @@ def logs(run: str, step: str | None, store: str | None) -> None:
 def rm(run_ids: tuple[str, ...], store: str | None) -> None:
     """Forget runs; `tidegate cache gc` then takes what only they refer to. Runs that made a version stay."""
     runs = _runs(store)
-    removed, kept = remove_runs(runs.store, [runs.read(_id(runs, run)).id for run in run_ids])
+    chosen = [runs.read(_id(runs, run)).id for run in run_ids]
+    for run in chosen:
+        refuse_going(run)
+    removed, kept = remove_runs(runs.store, chosen)
     for run in removed:
         click.echo(f"removed {run}")
     if kept:

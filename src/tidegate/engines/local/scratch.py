@@ -29,9 +29,7 @@ def scratch_folder(run_id: str) -> Iterator[Path]:
         Conflict: another process of this machine runs the same run (code ``run-going``).
         Trouble: it cannot be made (code ``scratch``).
     """
-    for folder in _folders(f"{_PREFIX}{run_id}-*"):
-        if _is_going(folder):
-            raise Conflict(f"run {run_id} is still going", hint="Wait for it, or end it first.", code="run-going")
+    refuse_going(run_id)
     _sweep()
     folder, lock = _make(run_id)
     try:
@@ -39,6 +37,17 @@ def scratch_folder(run_id: str) -> Iterator[Path]:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def refuse_going(run_id: str) -> None:
+    """Refuse to touch a run that a process of this machine is running.
+
+    Raises:
+        Conflict: it is going (code ``run-going``).
+    """
+    for folder in _folders(f"{_PREFIX}{run_id}-*"):
+        if _is_going(folder):
+            raise Conflict(f"run {run_id} is still going", hint="Wait for it, or end it first.", code="run-going")
 
 
 def _make(run_id: str) -> tuple[Path, TextIO]:
