@@ -348,3 +348,18 @@ def test_a_list_of_artifacts_is_printed_as_a_list_however_long(project: Path) ->
     for items in ([1, 2], [1], []):
         body = tidegate(project, "run", "lists.py", "-p", f"items={items}", "--json").json
         assert [len(Path(a["path"]).read_text()) for a in body["outputs"]["Output"]] == items
+
+
+def test_a_full_disk_behind_stdout_loses_words_and_not_the_run(tmp_path: Path) -> None:
+    (tmp_path / "p.py").write_text(
+        "from kfp import dsl\n@dsl.component(base_image='python:3.11', install_kfp_package=False)\n"
+        "def one() -> int:\n    return 1\n@dsl.pipeline(name='p')\ndef p() -> int:\n    return one().output\n"
+    )
+    command = [sys.executable, "-m", "tidegate", "run", "p.py", "--no-mirror", "--store", str(tmp_path / "store")]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 3
+    assert "output-lost" in done.stderr
+    assert "Traceback" not in done.stderr
+    [outcome] = (tmp_path / "store/runs").glob("*/outcome.json")
+    assert '"SUCCEEDED"' in outcome.read_text()

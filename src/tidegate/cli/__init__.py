@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import os
 import sys
 from typing import Any
 
@@ -69,6 +70,13 @@ def _main(args: list[str]) -> int:
     except TidegateError as e:
         error, code = e.as_json(), e.exit_code
         click.echo(format_error(error), err=True)
+    except OSError as e:
+        # what was done is in the store; only its words were lost (a full disk behind stdout)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        click.echo(
+            format_error({"code": "output-lost", "message": f"cannot write the output: {e.strerror or e}"}), err=True
+        )
+        return 3
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         return 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections.abc import Mapping
@@ -64,7 +65,8 @@ class Progress:
         if self._live:
             self._live.print(style, sign, text)
         else:
-            print(sign, text, file=self._stream, flush=True)
+            with contextlib.suppress(OSError):  # a full disk or a reader that left must not fail the run
+                print(sign, text, file=self._stream, flush=True)
 
 
 def _how(event: StepFinished) -> str:
