@@ -22,7 +22,7 @@ from tidegate.ir.kept import Kept, watching
 from tidegate.ir.load import Definition, is_compiled, load, of_pipeline
 from tidegate.plan.build import build
 from tidegate.plan.difference import definition_changes
-from tidegate.plan.events import FAILED, SUCCEEDED, Event, Notice, Outcome
+from tidegate.plan.events import CANCELED, FAILED, SUCCEEDED, Event, Notice, Outcome
 from tidegate.plan.key import environment_digest
 from tidegate.plan.model import ArtifactSlot, Constant, Container, Dag, Plan, Task
 from tidegate.plan.value import Artifact
@@ -273,11 +273,12 @@ def _run(
     except Conflict:
         raise  # another process runs this run: its outcome is not ours to write
     except BaseException as e:
+        state = CANCELED if isinstance(e, KeyboardInterrupt) else FAILED
         error = {"code": "interrupted", "message": str(e) or type(e).__name__}
-        Runs(store).finish(run_id, OutcomeRecord(FAILED, error=error))
+        Runs(store).finish(run_id, OutcomeRecord(state, error=error))
         raise
     Runs(store).finish(run_id, _finished(outcome))
-    return Run(outcome, store, *_mirror(store, run_id, options, prepared.project.setting("mlflow")))
+    return Run(outcome, store, *_mirror(store, run_id, options, prepared.project.setting("mlflow"), report))
 
 
 def check_images(prepared: Prepared) -> None:
@@ -340,7 +341,9 @@ def _finished(outcome: Outcome) -> OutcomeRecord:
     return OutcomeRecord(outcome.state, outputs, dict(outcome.error) if outcome.error else None, outcome.seconds)
 
 
-def _mirror(store: Store, run_id: str, options: Options, setting: Any) -> tuple[str, str]:
+def _mirror(
+    store: Store, run_id: str, options: Options, setting: Any, report: Callable[[Event], None]
+) -> tuple[str, str]:
     """Mirror the run into MLflow; return where, and what went wrong. The run is safe in the store whatever comes of it."""
     if options.mirror is False or setting in (False, "false", "0"):
         return "", ""
@@ -348,6 +351,7 @@ def _mirror(store: Store, run_id: str, options: Options, setting: Any) -> tuple[
 
     if not (options.mirror or mlflow.available()):
         return "", ""
+    report(Notice(f"run {run_id} has ended; writing it into MLflow"))
     try:
         mirrored = mlflow.mirror(store, run_id)
     except Trouble as e:

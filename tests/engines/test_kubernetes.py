@@ -14,6 +14,7 @@ from tidegate.errors import ConfigError, DefinitionError
 from tidegate.ir.load import of_pipeline
 from tidegate.plan.build import build
 from tidegate.plan.events import Notice
+from tidegate.store.runs import Runs
 
 OBJECTS = """
 [tool.tidegate.kubernetes]
@@ -81,6 +82,51 @@ def test_a_secret_is_in_no_record_and_no_key(project: Project) -> None:
     project.run_traced(quiet)
     found = [p for p in (project.root / ".tidegate").rglob("*") if p.is_file() and b"a secret" in p.read_bytes()]
     assert not found
+
+
+def test_another_value_of_a_secret_or_config_map_is_another_result(project: Project) -> None:
+    first = project.run_traced(secrets)
+    project.run_traced(secrets)
+    assert project.cached() == {"env": True}
+    project.write("secrets/db.env", "user=tide\npassword=another\n")
+    assert project.run_traced(secrets).parameters == {"Output": ["tide", "another", "fast", "local"]}
+    project.write("config/mode", "slow")
+    last = project.run_traced(secrets)
+    assert last.parameters == {"Output": ["tide", "another", "slow", "local"]}
+    parts = [project.records(o)["env"].parts for o in (first, last)]
+    assert {n for n in parts[0] if parts[0][n] != parts[1][n]} == {"settings"}
+
+
+def test_a_key_that_a_secret_does_not_have_refuses_the_plan_before_it_starts(project: Project) -> None:
+    project.write("secrets/db.env", "user=tide\npasswrd=x\n")
+
+    @dsl.pipeline(name="no-key")
+    def no_key():
+        kubernetes.use_secret_as_env(env(names=[]), "db", {"password": "PASSWORD"})
+
+    with pytest.raises(DefinitionError, match="no key 'password'"):
+        project.run_traced(no_key)
+    assert not project.events
+
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def say_from(path: str, variable: str):
+    import os
+
+    print(open(path).read() if path else os.environ[variable])
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mount points at the root of the file system need root")
+def test_a_secret_is_masked_whichever_way_it_came(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    @dsl.pipeline(name="ways")
+    def ways():
+        kubernetes.use_secret_as_volume(say_from(path="/tg-secret/password", variable=""), "db", "/tg-secret")
+        kubernetes.use_secret_as_env(say_from(path="", variable="A_TOKEN"), "elsewhere", {"token": "A_TOKEN"})
+
+    monkeypatch.setenv("A_TOKEN", "from outside")
+    outcome = project.run_traced(ways)
+    assert outcome.error is None
+    assert [Runs(project.store).read_log(outcome.run_id, s) for s in ("say-from", "say-from-2")] == [b"***\n"] * 2
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)

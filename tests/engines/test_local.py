@@ -1,5 +1,6 @@
 """The local engine with real processes and a real store."""
 
+import json
 import os
 import signal
 import subprocess
@@ -440,7 +441,11 @@ def test_an_output_that_was_not_written_fails_the_step_again_and_again_and_keeps
     (record,) = Runs(project.store).steps(outcome.run_id)
     assert outcome.error
     assert (outcome.error["code"], record.attempts) == ("output-missing", 3)
-    assert Runs(project.store).read_log(outcome.run_id, "silent") == b"wrote nothing\n"
+    said = b"wrote nothing\n"
+    assert (
+        Runs(project.store).read_log(outcome.run_id, "silent")
+        == said + b"== attempt 2\n" + said + b"== attempt 3\n" + said
+    )
 
 
 def test_an_item_of_a_wrong_type_fails_its_iteration_and_the_exit_handler_runs(project: Project) -> None:
@@ -480,3 +485,71 @@ def test_a_src_layout_is_first_party_and_an_edit_there_is_never_stale(project: P
     assert project.run(file).parameters == {"Output": 2}
     project.write("src/deep/helper.py", "def factor():\n    return 3\n")
     assert project.run(file).parameters == {"Output": 3}
+
+
+RETRIED = """
+from kfp import dsl
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def third_time(log: str) -> int:
+    open(log, "a").write("x")
+    n = len(open(log).read())
+    print("attempt number", n)
+    assert n == 3
+    return n
+
+@dsl.pipeline(name="retried")
+def retried(log: str) -> int:
+    return third_time(log=log).set_retry(3).output
+"""
+
+
+def test_every_attempt_of_a_retried_step_is_in_its_log_and_passed_on_once(project: Project) -> None:
+    outcome = project.run(project.write("retried.py", RETRIED), log=str(project.root / "log"))
+    assert outcome.parameters == {"Output": 3}
+    text = Runs(project.store).read_log(outcome.run_id, "third-time").decode()
+    assert [line for line in text.splitlines() if line.startswith(("attempt", "=="))] == [
+        *("attempt number 1", "== attempt 2", "attempt number 2", "== attempt 3", "attempt number 3")
+    ]
+    said = [e.line for e in project.events if isinstance(e, StepLog) and e.line.startswith("attempt")]
+    assert said == ["attempt number 1", "attempt number 2", "attempt number 3"]
+    assert [s.note for s in outcome.steps] == ["3 attempts"]
+
+
+ENDLESS = """
+from kfp import dsl
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def waits(marker: str):
+    import time
+    open(marker, "w").close()
+    time.sleep(60)
+
+@dsl.pipeline(name="endless")
+def endless(marker: str):
+    waits(marker=marker)
+"""
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGINT, signal.SIGINT], [signal.SIGHUP], [signal.SIGTERM, signal.SIGINT]])
+def test_a_run_that_is_ended_says_so_once_however_often_it_is_told(
+    project: Project, signals: list[signal.Signals]
+) -> None:
+    project.write("endless.py", ENDLESS)
+    marker = project.root / "marker"
+    command = [sys.executable, "-m", "tidegate", "run", "endless.py", "-p", f"marker={marker}", "--no-mirror", "--json"]
+    process = subprocess.Popen(command, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not marker.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    for each in signals:
+        process.send_signal(each)
+        time.sleep(0.03)
+    out, _ = process.communicate()
+    assert process.returncode == 130
+    [line] = out.splitlines()
+    body = json.loads(line)
+    assert body["state"] == "CANCELED"
+    outcome = Runs(project.store).outcome(body["run_id"])
+    assert outcome
+    assert outcome.state == "CANCELED"

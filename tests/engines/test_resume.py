@@ -232,6 +232,12 @@ def test_a_failed_run_names_the_command_that_goes_on_and_it_does(work: Work) -> 
     assert json.loads(again.stdout)["outputs"] == {"Output": 5}
 
 
+def test_a_run_is_not_compared_with_itself(work: Work) -> None:
+    run = work.run()
+    said = cli(work, "runs", "diff", run.id)
+    assert (said.returncode, "is both runs" in said.stderr) == (2, True)
+
+
 def test_runs_diff_says_which_steps_ran_again_and_why(work: Work) -> None:
     work.marker.touch()
     first = work.run()

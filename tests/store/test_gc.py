@@ -54,6 +54,15 @@ def test_the_oldest_entries_go_until_the_rest_fits() -> None:
     assert len(choose(Survey(blobs, entries, frozenset(blobs)), Policy(size=5), NOW).blobs) == 0
 
 
+def test_an_entry_whose_blobs_stay_anyway_frees_nothing_and_stays() -> None:
+    blobs = dict([blob(1), blob(2), blob(3)])
+    one, two, three = blobs
+    entries = dict([entry(1, 4 * DAY, one), entry(2, 3 * DAY, two, three), entry(3, 2 * DAY, two)])
+    swept = choose(Survey(blobs, entries, frozenset([one])), Policy(size=20), NOW)
+    assert (swept.entries, swept.blobs) == (("cache/2",), (three,))
+    assert choose(Survey(blobs, entries, frozenset([one])), Policy(size=0), NOW).entries == ("cache/2", "cache/3")
+
+
 def test_what_is_young_stays() -> None:
     blobs = dict([blob(1, age=DAY / 2), blob(2, age=2 * DAY)])
     assert choose(Survey(blobs, {}, frozenset()), Policy(), NOW).blobs == (list(blobs)[1],)

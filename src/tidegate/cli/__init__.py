@@ -6,6 +6,8 @@ trouble; 130 interrupted.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gc
 import importlib
 import json
@@ -71,12 +73,8 @@ def _main(args: list[str]) -> int:
         error, code = e.as_json(), e.exit_code
         click.echo(format_error(error), err=True)
     except OSError as e:
-        # what was done is in the store; only its words were lost (a full disk behind stdout)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        click.echo(
-            format_error({"code": "output-lost", "message": f"cannot write the output: {e.strerror or e}"}), err=True
-        )
-        return 3
+        error, code = _system_error(e), 3
+        click.echo(format_error(error), err=True)
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         return 130
@@ -84,6 +82,16 @@ def _main(args: list[str]) -> int:
         empty: dict[str, Any] = {"run_id": None, "state": "FAILED", "outputs": {}, "steps": []}
         click.echo(json.dumps({**empty, "error": error}))
     return code
+
+
+def _system_error(error: OSError) -> dict[str, Any]:
+    """What the operating system refused: a file by its name, or, where it names none, the words on stdout."""
+    if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EPIPE):
+        return {"code": "system", "message": str(error)}
+    with contextlib.suppress(OSError, ValueError):  # or Python complains again when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    hint = "What was done is in the store: tidegate runs show last"
+    return {"code": "output-lost", "message": f"cannot write the output: {error.strerror}", "hint": hint}
 
 
 def format_error(error: Any) -> str:

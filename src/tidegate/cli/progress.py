@@ -72,12 +72,20 @@ class Progress:
 def _how(event: StepFinished) -> str:
     if event.cached:
         return event.note or "cached"
-    return event.note if event.state == SKIPPED else f"{event.seconds:.2f} s"
+    if event.state == SKIPPED:
+        return event.note
+    how = f"{event.seconds:.2f} s" + (f", {event.note}" if event.note else "")
+    return f"{how}  {first_line(event.error)}" if event.error else how
+
+
+def first_line(error: Mapping[str, Any]) -> str:
+    """The beginning of why a step failed."""
+    return (str(error.get("message", "")).strip().splitlines() or [""])[0][:120]
 
 
 def failure(error: Mapping[str, Any], root: Path, log: str, again: str) -> list[str]:
     """The end of a failed run in at most 15 lines: the step, the user's own frames, the cause, what to type next."""
-    lines = [f"step {error.get('step', '?')} failed" if error.get("step") else "the run failed"]
+    lines = [f"step {error['step']} failed" if error.get("step") else "the run ended early"]
     frames = [f for f in error.get("frames", ()) if "site-packages" not in f["file"]] or list(error.get("frames", ()))
     for frame in frames[-3:]:
         lines.append(f"  {_short(frame['file'], root)}:{frame['line']} in {frame['function']}")

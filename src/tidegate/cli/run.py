@@ -6,6 +6,7 @@ import json
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -21,6 +22,8 @@ from tidegate.plan.model import Dag, Plan
 from tidegate.plan.value import Artifact
 from tidegate.project import read_project
 from tidegate.store.open import open_store
+
+END_SECONDS = 5.0  # more than killed steps take to end
 
 
 @click.command("run")
@@ -58,7 +61,7 @@ def command(
 
     FILE is a Python file or module with a @dsl.pipeline, or a compiled IR (YAML or JSON).
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends CI jobs and pods ends steps as Ctrl-C does
+    _listen_for_the_end()
     prepared = api.prepare(target, fresh=no_cache)
     parameters = values.parameters(prepared.plan, typed, file)
     given = {name: Path(path) for name, path in (values.split(a, "-a") for a in artifacts)}
@@ -74,6 +77,21 @@ def command(
     elsewhere = run.store.uri != open_store().uri
     _show(run, run.store.uri if elsewhere else None, err=as_json)
     return {SUCCEEDED: 0, FAILED: 1}.get(run.state, 130)
+
+
+def _listen_for_the_end() -> None:
+    """Let what ends CI jobs, pods and terminals end steps as Ctrl-C does, and be heard once until they have ended."""
+    heard = [-2 * END_SECONDS]
+
+    def interrupt(*_: object) -> None:
+        if time.monotonic() - heard[0] > END_SECONDS:
+            heard[0] = time.monotonic()
+            raise KeyboardInterrupt
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        kind = getattr(signal, name, None)
+        if kind and signal.getsignal(kind) is not signal.SIG_IGN:  # nohup, and shells for what runs in the background
+            signal.signal(kind, interrupt)
 
 
 def _dry_run(prepared: api.Prepared, parameters: Mapping[str, Any], options: api.Options, as_json: bool) -> int:

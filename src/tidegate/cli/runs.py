@@ -8,11 +8,12 @@ from dataclasses import asdict
 
 import click
 
+from tidegate.cli.progress import first_line
 from tidegate.cli.values import as_json
 from tidegate.engines.local.scratch import refuse_going
-from tidegate.errors import Damaged, NotFound, Refused
+from tidegate.errors import Damaged, NotFound, Refused, UsageError
 from tidegate.plan.difference import definition_changes, run_changes
-from tidegate.plan.events import RUNNING
+from tidegate.plan.events import RUNNING, SKIPPED
 from tidegate.store.gc import remove_runs
 from tidegate.store.open import open_store
 from tidegate.store.runs import Runs
@@ -78,8 +79,10 @@ def show(run: str, store: str | None, json_: bool) -> None:
     click.echo(f"  commit {record.commit or '-'}{' + changes' if record.dirty else ''}  engine {record.engine}")
     click.echo(f"  parameters {json.dumps(as_json(record.parameters))}")
     for s in steps:
-        how = "cached" if s.cached else s.note if s.note else f"{s.seconds:.2f} s"
-        click.echo(f"  {s.state:<9}  {s.path}  {how}")
+        how = "cached" if s.cached else s.note if s.state == SKIPPED else f"{s.seconds:.2f} s"
+        how += f", {s.attempts} attempts" if s.attempts > 1 else ""
+        reason = f"  {first_line(s.error)}" if s.error else ""
+        click.echo(f"  {s.state:<9}  {s.path}  {how}{reason}")
     for name, value in (outcome.outputs.get("parameters", {}) if outcome else {}).items():
         click.echo(f"  {name} = {json.dumps(as_json(value))}")
     if outcome and outcome.error:
@@ -96,6 +99,8 @@ def diff(before: str, now: str, store: str | None, json_: bool) -> None:
     """Say which steps of run NOW ran again since run BEFORE, and what changed."""
     runs = _runs(store)
     ids = [_id(runs, run) for run in (before, now)]
+    if ids[0] == ids[1]:
+        raise UsageError(f"{ids[0]} is both runs", allowed="Two runs: BEFORE and NOW.", hint="tidegate runs ls")
     records = [runs.read(i) for i in ids]
     changes = list(run_changes(*(runs.steps(i) for i in ids)))
     if json_:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tidegate.plan.events import SUCCEEDED
@@ -54,13 +54,13 @@ class StepChange:
 
     Attributes:
         step: its path.
-        how: ``ran``, ``cached``, ``same key``, ``new``, ``gone``, or the state it ended in.
+        how: ``ran``, ``cached``, ``new``, ``gone``, or the state it ended in.
         changed: the inputs of its cache key that differ, each with the values where they are short.
     """
 
     step: str
     how: str
-    changed: tuple[str, ...] = field(default=())
+    changed: tuple[str, ...] = ()
 
 
 def run_changes(before: Sequence[StepRecord], now: Sequence[StepRecord]) -> Iterator[StepChange]:
@@ -95,9 +95,12 @@ def _described(part: str, old: StepRecord, new: StepRecord) -> str:
     if kind == "artifact":
         digests = [", ".join(a["digest"][:15] or a["uri"] for a in _artifacts(s, name)) or "-" for s in (old, new)]
         return f"{part}: {digests[0]} → {digests[1]}" if digests[0] != digests[1] else f"{part}: its metadata"
-    return {"command": "code or command", "env": "environment variables", "environment": "installed packages"}.get(
-        part, part
-    )
+    return {
+        "command": "code or command",
+        "env": "environment variables",
+        "environment": "installed packages",
+        "settings": "Kubernetes settings, a secret or a config map",
+    }.get(part, part)
 
 
 def _artifacts(step: StepRecord, name: str) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ class KeyParts:
     environment: str
     parameters: Mapping[str, Any]
     artifacts: Any
+    settings: Any
 
     @property
     def key(self) -> str:
@@ -61,7 +62,9 @@ def key_parts(
     env: Mapping[str, str],
     parameters: Mapping[str, Any],
     artifacts: Mapping[str, Sequence[Artifact]],
+    *,
     distributions: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
 ) -> KeyParts:
     """Collect the parts of a step's key.
 
@@ -72,6 +75,7 @@ def key_parts(
         parameters: input values by name.
         artifacts: input artifacts by name; their digests and metadata count, their addresses do not.
         distributions: what is installed in the environment that runs the step, where it is not this one.
+        settings: the engine's own settings of the task that its result may depend on.
     """
     outputs = {n: s.type for n, s in interface.output_artifacts.items()}
     declared = {"parameters": {n: p.type for n, p in interface.output_parameters.items()}, "artifacts": outputs}
@@ -79,7 +83,8 @@ def key_parts(
     environment = (
         hashlib.sha256("\n".join(distributions).encode()).hexdigest() if distributions else environment_digest()
     )
-    return KeyParts(declared, [repr(c) for c in command], dict(env), environment, dict(parameters), inputs)
+    words = [repr(c) for c in command]
+    return KeyParts(declared, words, dict(env), environment, dict(parameters), inputs, dict(settings or {}))
 
 
 @cache

@@ -18,6 +18,7 @@ import re
 import secrets
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -122,10 +123,8 @@ def choose(found: Survey, policy: Policy, now: float) -> Sweep:
     """Decide what goes: the entries that are too old or do not fit, oldest first, then the blobs nothing needs."""
     entries = sorted(found.entries, key=lambda e: e.modified)
     gone = [e for e in entries if now - e.modified > policy.age]
-    left = entries[len(gone) :]
-    while policy.size is not None and left and _bytes(found, left) > policy.size:
-        gone.append(left.pop(0))
-    needed = found.needed.union(*(found.entries[e] for e in left))
+    gone += _beyond(found, entries[len(gone) :], policy.size) if policy.size is not None else []
+    needed = found.needed.union(*(found.entries[e] for e in set(entries) - set(gone)))
     blobs = [d for d, e in found.blobs.items() if d not in needed and now - e.modified > policy.grace]
     return Sweep(tuple(e.key for e in gone), tuple(blobs), sum(found.blobs[d].size for d in blobs))
 
@@ -148,9 +147,18 @@ def remove_runs(store: Store, runs: Sequence[str]) -> tuple[list[str], list[str]
     return removed, kept
 
 
-def _bytes(found: Survey, entries: list[Entry]) -> int:
-    needed = found.needed.union(*(found.entries[e] for e in entries))
-    return sum(found.blobs[d].size for d in needed if d in found.blobs)
+def _beyond(found: Survey, entries: Sequence[Entry], size: float) -> list[Entry]:
+    """The oldest entries that must go for the blobs to fit; one whose blobs stay anyway frees nothing, so it stays."""
+    holders = Counter(d for e in entries for d in found.entries[e] - found.needed)
+    total = sum(found.blobs[d].size for d in {*holders, *found.needed} if d in found.blobs)
+    gone: list[Entry] = []
+    for entry in entries:
+        if total <= size or not (alone := found.entries[entry] - found.needed):
+            continue
+        gone.append(entry)
+        holders.subtract(alone)
+        total -= sum(found.blobs[d].size for d in alone if not holders[d] and d in found.blobs)
+    return gone
 
 
 def survey(store: Store) -> Survey:

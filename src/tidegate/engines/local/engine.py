@@ -188,7 +188,7 @@ def _shut_down(pool: ThreadPoolExecutor) -> None:
 
 
 def _event(ready: Ready, done: Done) -> StepFinished:
-    note = "finished before" if done.kept else ""
+    note = "finished before" if done.kept else f"{done.attempts} attempts" if done.attempts > 1 else ""
     return StepFinished(ready.path, done.state, done.cached, done.seconds, done.error, note)
 
 

@@ -7,7 +7,8 @@ A step has a scratch folder of its own::
     outputs/executor_output.json        what kfp's executor leaves
     parameters/<name>                   OutputPath parameters
     outputs/error.json                  what a step that failed leaves
-    log.txt
+
+Beside the folder, ``<id>.log`` takes what the step writes, attempt after attempt.
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -28,6 +30,7 @@ _THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "POLARS_MAX_THREADS",
 )
+_NO_SPACE = 1 << 16
 _TASK_CONFIG = {
     "KUBERNETES_AFFINITY": ("affinity", "nodeAffinity"),
     "KUBERNETES_TOLERATIONS": ("tolerations", "tolerations"),
@@ -49,6 +52,7 @@ class Given:
     limits: Limits
     threads: int
     interface: Interface
+    log: Path
 
 
 def make_job(given: Given, container: Container, asked: Asked, python: Path | None) -> Job:
@@ -76,14 +80,12 @@ def make_job(given: Given, container: Container, asked: Asked, python: Path | No
 
 def _task_env(given: Given, container: Container) -> dict[str, str]:
     own = container.env if container.passthroughs.get("ENV", True) else {}
-    return {**{n: given.resolver.text(t) for n, t in own.items()}, **given.local.env, **given.local.secret_env}
+    return {**{n: given.resolver.text(t) for n, t in own.items()}, **given.local.env}
 
 
 def _job(given: Given, env: Mapping[str, str], **more: Any) -> Job:
     mounts = tuple((str(m.source), m.target, m.read_only) for m in given.local.mounts)
-    return Job(
-        given.folder, env, given.folder / "log.txt", given.threads, mounts=mounts, cores=given.limits.cores, **more
-    )
+    return Job(given.folder, env, given.log, given.threads, mounts=mounts, cores=given.limits.cores, **more)
 
 
 def _elsewhere(job: Job, python: Path) -> Job:
@@ -104,8 +106,8 @@ def _container_job(given: Given, asked: Shell, command: list[str], args: list[st
     said += [f"--cpus={given.limits.cores:g}"] if given.limits.cores else []
     said += ["--entrypoint", command[0]] if command else []
     program = [*said, asked.image, *command[1:], *args]
-    log, cleanup = given.folder / "log.txt", [asked.runtime, "kill", name]
-    return Job(given.folder, {**os.environ, **env}, log, given.threads, program=program, cleanup=cleanup)
+    cleanup = [asked.runtime, "kill", name]
+    return Job(given.folder, {**os.environ, **env}, given.log, given.threads, program=program, cleanup=cleanup)
 
 
 def _python_arguments(given: Given, container: Container, step: PythonStep) -> list[str]:
@@ -164,13 +166,19 @@ def _env(given: Given, env: Mapping[str, str]) -> dict[str, str]:
 
 def failure(folder: Path, log: Path, code: int) -> dict[str, Any]:
     """Say why a step failed: what its Python code left, else how its process ended and the end of its log."""
-    left = folder / "outputs" / ERROR_FILE
-    if left.exists():
-        said: dict[str, Any] = json.loads(left.read_text())
-        inner = said.get("tidegate")
-        if inner:
+    with contextlib.suppress(OSError, ValueError, KeyError):  # none, or half of one on a full disk
+        said: dict[str, Any] = json.loads((folder / "outputs" / ERROR_FILE).read_text())
+        if inner := said.get("tidegate"):
             return {**inner}
         return {"code": "step-failed", "message": f"{said['type']}: {said['message']}", "frames": said["frames"]}
     how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
     tail = log.read_bytes()[-2000:].decode(errors="replace").strip().splitlines()[-5:]
-    return {"code": "step-died" if code < 0 else "step-failed", "message": f"the step {how}", "tail": tail}
+    error: dict[str, Any] = {
+        "code": "step-died" if code < 0 else "step-failed",
+        "message": f"the step {how}",
+        "tail": tail,
+    }
+    if shutil.disk_usage(folder).free < _NO_SPACE:
+        error["message"] += f"; there is no space left in {folder}"
+        error["hint"] = "Free space there, or set TMPDIR to another folder."
+    return error

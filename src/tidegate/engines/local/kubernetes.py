@@ -7,10 +7,12 @@ mounted where the task expects them, the deadline is a timeout, fields of the po
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +39,17 @@ class Mount:
 
 @dataclass(frozen=True)
 class Local:
-    """What the settings come to: environment (values of secrets apart, they are in no cache key), mounts, seconds."""
+    """What the settings come to.
+
+    Attributes:
+        env: environment variables, those from secrets among them.
+        secrets: every value that comes from a secret, by whichever way.
+        mounts: folders that the step sees elsewhere.
+        seconds: the deadline, 0 for none.
+    """
 
     env: Mapping[str, str] = field(default_factory=dict)
-    secret_env: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
     mounts: tuple[Mount, ...] = ()
     seconds: float = 0.0
 
@@ -72,7 +81,7 @@ def _check_container(container: Container, host: Host) -> None:
         entries = (*container.kubernetes.get(f"{kind}AsEnv", ()), *container.kubernetes.get(f"{kind}AsVolume", ()))
         for entry in entries:
             if name := _constant_name(entry, kind):
-                _values(kind, name, entry, host)
+                _env(kind, {**entry, f"{kind}NameParameter": name}, host)
 
 
 @contextlib.contextmanager
@@ -115,9 +124,9 @@ def local(
 def _local(
     config: Mapping[str, Any], settings: Mapping[str, Any], host: Host, folder: Path, pod: Mapping[str, str]
 ) -> Local:
-    env = {n: v for e in _entries(config, "configMapAsEnv", settings) for n, v in _env("configMap", e, host).items()}
-    env |= {e["name"]: pod.get(e.get("fieldPath", ""), "") for e in config.get("fieldPathAsEnv", ())}
-    secret = {n: v for e in _entries(config, "secretAsEnv", settings) for n, v in _env("secret", e, host).items()}
+    env = {e["name"]: pod.get(e.get("fieldPath", ""), "") for e in config.get("fieldPathAsEnv", ())}
+    for kind in _KINDS:
+        env |= {n: v for e in _entries(config, f"{kind}AsEnv", settings) for n, v in _env(kind, e, host).items()}
     mounts = [_claim(e, host) for e in _entries(config, "pvcMount", settings)]
     for kind in ("emptyDirMounts", "genericEphemeralVolume"):
         mounts += [
@@ -125,7 +134,36 @@ def _local(
         ]
     for kind in _KINDS:
         mounts += [m for e in _entries(config, f"{kind}AsVolume", settings) for m in _files(kind, e, host, folder)]
-    return Local(env, secret, tuple(mounts), float(config.get("activeDeadlineSeconds", 0)))
+    secrets = tuple(v for e in _objects("secret", config, settings) for v in _values("secret", *e, host).values())
+    return Local(env, secrets, tuple(mounts), float(config.get("activeDeadlineSeconds", 0)))
+
+
+def settings_key(config: Mapping[str, Any], settings: Mapping[str, Any], host: Host) -> dict[str, Any]:
+    """What of the settings a result may depend on, for a cache key: all of them, and what secrets and config maps hold.
+
+    Values of secrets are in it by a digest that is slow to compute, so that short ones cannot be guessed from a key.
+    """
+    if not config:
+        return {}
+    with _readable():
+        held = {
+            f"{kind} {name}": [[k, _slow_digest(v)] for k, v in sorted(_values(kind, name, entry, host).items())]
+            for kind in _KINDS
+            for name, entry in _objects(kind, config, settings)
+        }
+    return {"config": dict(config), "settings": dict(settings), "objects": held}
+
+
+@lru_cache(maxsize=1024)
+def _slow_digest(value: str) -> str:
+    data = value.encode("utf-8", "surrogateescape")
+    return hashlib.scrypt(data, salt=b"tidegate cache key", n=2**14, r=8, p=1, dklen=32).hex()
+
+
+def _objects(kind: str, config: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The secrets or config maps that the settings name, each with its entry."""
+    entries = [e for way in ("AsEnv", "AsVolume") for e in _entries(config, f"{kind}{way}", settings)]
+    return [(_name(kind, e), e) for e in entries]
 
 
 def _entries(config: Mapping[str, Any], name: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -137,7 +175,8 @@ def _entries(config: Mapping[str, Any], name: str, settings: Mapping[str, Any]) 
 
 
 def _name(kind: str, entry: Mapping[str, Any]) -> str:
-    return str(entry.get(f"{kind}NameParameter") or entry.get(f"{kind}Name", ""))
+    said = entry.get(f"{kind}NameParameter")
+    return str(said if said and not isinstance(said, Mapping) else entry.get(f"{kind}Name", ""))
 
 
 def _values(kind: str, name: str, entry: Mapping[str, Any], host: Host) -> dict[str, str]:
@@ -146,7 +185,7 @@ def _values(kind: str, name: str, entry: Mapping[str, Any], host: Host) -> dict[
         return read_values(known[name])
     pairs = entry.get("keyToEnv", [])
     if entry.get("optional") or (pairs and all(p["envVar"] in os.environ for p in pairs)):
-        return {}
+        return {p[f"{kind}Key"]: os.environ[p["envVar"]] for p in pairs if p["envVar"] in os.environ}
     what = {"secret": "secret", "configMap": "config map"}[kind]
     raise DefinitionError(
         f"a task reads the {what} {name!r}, which is not on this machine",

@@ -164,7 +164,7 @@ def _claimed(site: Site, ready: Ready, claim: Claim) -> Done:
 
 def _cached(site: Site, step: _Step) -> Done:
     ready, task = step.ready, step.ready.task
-    parts = _key_parts(step)
+    parts = _key_parts(step, site.host)
     key = named_key(site.pipeline, task.component, task.cache_key) if task.cache_key else parts.key
     if site.use_cache and task.cache:
         found = site.cache.lookup(key, site.blobs)
@@ -178,7 +178,7 @@ def _cached(site: Site, step: _Step) -> Done:
     return replace(done, key=key, parts=parts.digests())
 
 
-def _key_parts(step: _Step) -> KeyParts:
+def _key_parts(step: _Step, host: Host) -> KeyParts:
     container, ready = step.container, step.ready
     command: list[Any] = [*container.command, *container.args]
     command += [] if isinstance(step.asked, PythonStep) else [step.asked]
@@ -188,7 +188,8 @@ def _key_parts(step: _Step) -> KeyParts:
         {n: repr(t) for n, t in container.env.items()} | _read_besides_inputs(step),
         ready.inputs.parameters,
         ready.inputs.artifacts,
-        installed(step.python) if step.python else (),
+        distributions=installed(step.python) if step.python else (),
+        settings=kubernetes.settings_key(container.kubernetes, ready.settings, host),
     )
 
 
@@ -201,23 +202,26 @@ def _read_besides_inputs(step: _Step) -> dict[str, str]:
 
 
 def _attempts(site: Site, step: _Step) -> Done:
-    retry = step.ready.task.retry
+    retry, log = step.ready.task.retry, site.scratch / f"{step.ready.id}.log"
+    log.touch()
     for attempt in range(retry.times + 1):
-        if attempt and site.cancel.wait(retry.delay(attempt)):
-            return Done(CANCELED)
-        done = _run(site, step)
+        if attempt:
+            if site.cancel.wait(retry.delay(attempt)):
+                return Done(CANCELED)
+            with log.open("a") as out:
+                out.write(f"== attempt {attempt + 1}\n")
+        done = _run(site, step, log)
         if done.state != FAILED:
             break
+    log.unlink()
     return replace(done, attempts=attempt + 1)
 
 
-def _run(site: Site, step: _Step) -> Done:
+def _run(site: Site, step: _Step, log: Path) -> Done:
     ready = step.ready
     folder = site.scratch / str(ready.id)
     shutil.rmtree(folder, ignore_errors=True)
     provisioned = files.executor_input(ready.task.component.interface, ready.inputs, folder, site.blobs)
-    log = folder / "log.txt"
-    log.touch()
     resolver = Resolver(provisioned, step.context, ready.extra)
     pod = {
         "metadata.name": step.context["pipeline_task_uuid"],
@@ -228,10 +232,10 @@ def _run(site: Site, step: _Step) -> Done:
     limits = read_limits(step.container.resources, resolver.text, local.seconds)
     given = Given(
         site.run_id, ready.path, site.host, site.blobs.store.uri, folder, resolver, local, limits,
-        _threads(site, limits), ready.task.component.interface,
+        _threads(site, limits), ready.task.component.interface, log,
     )  # fmt: skip
     job = make_job(given, step.container, step.asked, step.python)
-    secrets = forms(local.secret_env.values())
+    secrets = forms(local.secrets)
     code, stopped = _wait(site, ready.path, job, limits, secrets)
     redact_file(log, secrets)
     key = site.runs.write_log(site.run_id, ready.path, log)
@@ -267,10 +271,11 @@ def _wait(
     site: Site, path: str, job: Job, limits: Limits, secrets: tuple[str, ...]
 ) -> tuple[int, dict[str, Any] | None]:
     """Wait for a step's end, passing on what it logs; kill it when the run is cancelled or it goes beyond a limit."""
-    process = site.launcher.start(job)
     stopped: dict[str, Any] | None = None
     started = time.monotonic()
     with job.log.open("rb") as log:
+        log.seek(0, os.SEEK_END)  # what earlier attempts wrote was passed on
+        process = site.launcher.start(job)
         while (code := process.wait(POLL)) is None:
             _pass_on(site, path, log, secrets)
             stopped = stopped or _beyond(limits, time.monotonic() - started, process)
