@@ -553,3 +553,35 @@ def test_a_run_that_is_ended_says_so_once_however_often_it_is_told(
     outcome = Runs(project.store).outcome(body["run_id"])
     assert outcome
     assert outcome.state == "CANCELED"
+
+
+LEAVES = """
+from kfp import dsl
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def leaves() -> int:
+    import subprocess
+    return subprocess.Popen(["sleep", "60"]).pid
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def looks(pid: int) -> bool:
+    import time
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            state = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return False
+        if state == "Z":
+            return False
+        time.sleep(0.02)
+    return True
+
+@dsl.pipeline(name="leaving")
+def leaving() -> bool:
+    return looks(pid=leaves().output).output
+"""
+
+
+def test_what_a_step_leaves_running_is_ended_with_it_and_not_with_the_run(project: Project) -> None:
+    assert project.run(project.write("leaving.py", LEAVES)).parameters == {"Output": False}
