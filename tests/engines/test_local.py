@@ -545,6 +545,9 @@ def test_a_run_that_is_ended_says_so_once_however_often_it_is_told(
     for each in signals:
         process.send_signal(each)
         time.sleep(0.03)
+    while process.poll() is None:  # also while the interpreter ends
+        process.send_signal(signals[-1])
+        time.sleep(0.005)
     out, _ = process.communicate()
     assert process.returncode == 130
     [line] = out.splitlines()

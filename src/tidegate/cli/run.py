@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import shlex
 import signal
@@ -92,6 +93,8 @@ def _listen_for_the_end() -> None:
         kind = getattr(signal, name, None)
         if kind and signal.getsignal(kind) is not signal.SIG_IGN:  # nohup, and shells for what runs in the background
             signal.signal(kind, interrupt)
+            # an interpreter that ends gives signals their defaults back: a late one would change the exit code
+            atexit.register(signal.signal, kind, signal.SIG_IGN)
 
 
 def _dry_run(prepared: api.Prepared, parameters: Mapping[str, Any], options: api.Options, as_json: bool) -> int:
