@@ -67,7 +67,7 @@ FAULTS = (
     ),
     Fault(
         "a condition without a value is false",
-        "engines/local/graph.py",
+        "engines/graph.py",
         "            self.ended.append(Ended(node.path, FAILED, error=e.as_json()))\n            return self._end(node, FAILED, Values(), e.as_json())",
         "            return self._skip(node, 'no value')",
         "tests/engines/test_graph.py",
@@ -81,14 +81,14 @@ FAULTS = (
     ),
     Fault(
         "an inner loop sees the item for an outer output",
-        "engines/local/graph.py",
+        "engines/graph.py",
         "                return _pick(scope.inputs.parameters.get(name), path)",
         "                return _pick(next(reversed(scope.inputs.parameters.values()), None), path)",
         "tests/engines/test_graph.py tests/engines/test_random_plans.py",
     ),
     Fault(
         "a dag output comes from the last source that ran",
-        "engines/local/graph.py",
+        "engines/graph.py",
         "if s.output in scope.nodes[s.task].outputs.parameters and name not in parameters:",
         "if s.output in scope.nodes[s.task].outputs.parameters:",
         "tests/engines/test_random_plans.py",

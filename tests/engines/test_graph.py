@@ -10,8 +10,8 @@ from google.protobuf import json_format
 from kfp import dsl
 
 from tidegate.engines.base import Arguments, check_arguments
+from tidegate.engines.graph import Graph, Values
 from tidegate.engines.local.command import PythonStep, asked
-from tidegate.engines.local.graph import Graph, Values
 from tidegate.engines.local.host import Host
 from tidegate.errors import ParameterError
 from tidegate.ir.check import check

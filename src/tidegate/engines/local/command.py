@@ -11,17 +11,16 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from tidegate.author.closure import closure
-from tidegate.author.component import COMMAND
 from tidegate.engines.local.host import Host, container_runtime
 from tidegate.engines.local.packages import Packages, wanted
+from tidegate.engines.own import flag, own_step, plain
 from tidegate.errors import DefinitionError
-from tidegate.ir.placeholder import Template, Text, placeholders
+from tidegate.ir.placeholder import Template, placeholders
 from tidegate.plan.model import Container, Plan
 
 _EXECUTOR_MAIN = re.compile(r"\bkfp\.(dsl|components|v2\.components)\.executor_main\b")  # its places in kfp 2.x
@@ -80,7 +79,9 @@ def asked(container: Container, host: Host, image: str) -> Asked:
     Raises:
         DefinitionError: the command needs an image that nothing here can run (code ``container-refused``).
     """
-    if python := own_step(container) or _lightweight(container):
+    if own := own_step(container):
+        return PythonStep(own.function, own.code_digest)
+    if python := _lightweight(container):
         return python
     if image in _CLAIMS:
         return Claim(_CLAIMS[image])
@@ -101,31 +102,14 @@ def asked(container: Container, host: Host, image: str) -> Asked:
     )
 
 
-def own_step(container: Container) -> PythonStep | None:
-    """Return the function of one of tidegate's own components, None for any other command."""
-    if tuple(plain(t) for t in container.command) != COMMAND:
-        return None
-    args = [plain(t) for t in container.args]
-    return PythonStep(_flag(args, "--function_to_execute"), _flag(args, "--code_digest"))
-
-
 def _lightweight(container: Container) -> PythonStep | None:
     """kfp's own: pip lines, a script with kfp's executor in it, the source, and the function's name as an argument."""
     command = [plain(t) for t in container.command]
     at = next((i for i, text in enumerate(command[:-1]) if _EXECUTOR_MAIN.search(text) and "$0" in text), None)
     if at is None:
         return None
-    function = _flag([plain(t) for t in container.args], "--function_to_execute")
+    function = flag([plain(t) for t in container.args], "--function_to_execute")
     return PythonStep(function, source=container.command[at + 1], packages=wanted(command[:at]))
-
-
-def plain(template: Template) -> str:
-    """The text of a template, its placeholders left out."""
-    return "".join(p for p in template.parts if isinstance(p, str)) if isinstance(template, Text) else ""
-
-
-def _flag(args: Sequence[str], name: str) -> str:
-    return args[args.index(name) + 1] if name in args[:-1] else ""
 
 
 @lru_cache(maxsize=4096)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.engines.base import Arguments, check_arguments
+from tidegate.engines.graph import Graph, Ready, Values
 from tidegate.engines.local.command import check_commands
-from tidegate.engines.local.graph import Graph, Ready, Values
 from tidegate.engines.local.host import Host
 from tidegate.engines.local.kubernetes import check_settings
 from tidegate.engines.local.process import Launcher

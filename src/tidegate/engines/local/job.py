@@ -19,7 +19,7 @@ from tidegate.engines.local.kubernetes import Local
 from tidegate.engines.local.limits import Limits
 from tidegate.engines.local.packages import shared_modules
 from tidegate.engines.local.process import Job
-from tidegate.engines.local.resolve import Resolver
+from tidegate.engines.resolve import Resolver
 from tidegate.ir.placeholder import parse
 from tidegate.plan.model import Container, Interface
 

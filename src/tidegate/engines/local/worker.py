@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tidegate.engines.local import files, kubernetes
+from tidegate.engines import files
+from tidegate.engines.graph import Ready, Values, task_context, values_from_json
+from tidegate.engines.local import kubernetes
 from tidegate.engines.local.claims import create_claim, delete_claim
 from tidegate.engines.local.command import Asked, Claim, PythonStep, asked
-from tidegate.engines.local.graph import Ready, Values, task_context, values_from_json
 from tidegate.engines.local.host import Host
 from tidegate.engines.local.importer import bring
 from tidegate.engines.local.job import Given, failure, make_job
@@ -23,7 +24,7 @@ from tidegate.engines.local.limits import Limits, memory_of, read_limits
 from tidegate.engines.local.packages import installed, interpreter
 from tidegate.engines.local.process import Job, Launcher, Process
 from tidegate.engines.local.redact import forms, redact_error, redact_file, redacted
-from tidegate.engines.local.resolve import Resolver
+from tidegate.engines.resolve import Resolver
 from tidegate.errors import Damaged, NotFound, StepFailed, TidegateError
 from tidegate.ir.placeholder import as_text, placeholders, substitute
 from tidegate.plan.events import CANCELED, FAILED, SUCCEEDED, Notice, Report, StepLog

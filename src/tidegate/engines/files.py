@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tidegate.engines.local.graph import Values
+from tidegate.engines.graph import Values
 from tidegate.errors import ParameterError, StepFailed
 from tidegate.plan.model import Interface
 from tidegate.plan.value import BOOLEAN, Artifact, coerce
