@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.engines.base import Arguments, check_arguments
-from tidegate.engines.graph import Graph, Values
+from tidegate.engines.graph import Graph
+from tidegate.engines.values import Values
 from tidegate.ir.check import check
 from tidegate.ir.load import read_spec
 from tidegate.plan.build import build

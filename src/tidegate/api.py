@@ -11,11 +11,11 @@ from typing import Any
 
 from tidegate.author.images import check_code, check_pinned, read_lock
 from tidegate.engines.base import Arguments, check_arguments
-from tidegate.engines.graph import Values, values_from_json
 from tidegate.engines.local.engine import LocalEngine, check_host
 from tidegate.engines.local.host import read_host
 from tidegate.engines.local.kubernetes import not_applied
 from tidegate.engines.own import own_step
+from tidegate.engines.values import Values, values_from_json
 from tidegate.errors import Conflict, DefinitionError, NotFound, ParameterError, Trouble
 from tidegate.ir.check import check
 from tidegate.ir.kept import Kept, watching

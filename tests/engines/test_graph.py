@@ -10,9 +10,10 @@ from google.protobuf import json_format
 from kfp import dsl
 
 from tidegate.engines.base import Arguments, check_arguments
-from tidegate.engines.graph import Graph, Values
+from tidegate.engines.graph import Graph
 from tidegate.engines.local.command import PythonStep, asked
 from tidegate.engines.local.host import Host
+from tidegate.engines.values import Values
 from tidegate.errors import ParameterError
 from tidegate.ir.check import check
 from tidegate.plan.build import build

@@ -9,7 +9,8 @@ import pytest
 from conftest import LONG
 from tests.engines.interpreter import Interpreter, Result
 from tidegate.engines.base import Arguments, check_arguments
-from tidegate.engines.graph import Graph, Values
+from tidegate.engines.graph import Graph
+from tidegate.engines.values import Values
 from tidegate.ir.check import check
 from tidegate.plan.build import build
 from tidegate.plan.events import FAILED, SUCCEEDED

@@ -13,18 +13,22 @@ Beside the folder, ``<id>.log`` takes what the step writes, attempt after attemp
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tidegate.engines.graph import Values
+from tidegate.author.step import ERROR_FILE
+from tidegate.engines.values import Values
 from tidegate.errors import ParameterError, StepFailed
 from tidegate.plan.model import Interface
 from tidegate.plan.value import BOOLEAN, Artifact, coerce
 from tidegate.store.blobs import Blobs
 
 OUTPUT_FILE = "outputs/executor_output.json"
+_NO_SPACE = 1 << 16
 
 
 def executor_input(interface: Interface, inputs: Values, folder: Path, blobs: Blobs) -> dict[str, Any]:
@@ -123,3 +127,23 @@ def _made(name: str, type_: str, said: Mapping[str, Any], given: Mapping[str, An
         return Artifact(name, "" if uri == given["uri"] else uri, type_, metadata=metadata)
     content = blobs.add(path)
     return Artifact(name, blobs.uri(content.digest), type_, content.digest, content.kind, content.size, metadata)
+
+
+def failure(folder: Path, log: Path, code: int) -> dict[str, Any]:
+    """Say why a step failed: what its Python code left, else how its process ended and the end of its log."""
+    with contextlib.suppress(OSError, ValueError, KeyError):  # none, or half of one on a full disk
+        said: dict[str, Any] = json.loads((folder / "outputs" / ERROR_FILE).read_text())
+        if inner := said.get("tidegate"):
+            return {**inner}
+        return {"code": "step-failed", "message": f"{said['type']}: {said['message']}", "frames": said["frames"]}
+    how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
+    tail = log.read_bytes()[-2000:].decode(errors="replace").strip().splitlines()[-5:]
+    error: dict[str, Any] = {
+        "code": "step-died" if code < 0 else "step-failed",
+        "message": f"the step {how}",
+        "tail": tail,
+    }
+    if shutil.disk_usage(folder).free < _NO_SPACE:
+        error["message"] += f"; there is no space left in {folder}"
+        error["hint"] = "Free space there, or set TMPDIR to another folder."
+    return error

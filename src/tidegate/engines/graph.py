@@ -21,34 +21,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidegate.engines.base import Arguments, parameters_with_defaults
+from tidegate.engines.values import NOTHING, Values
 from tidegate.errors import StepFailed, TidegateError
 from tidegate.ir import condition
 from tidegate.ir.placeholder import Placeholder, substitute
 from tidegate.plan.events import FAILED, SKIPPED, SUCCEEDED
 from tidegate.plan.model import Component, Constant, Dag, FinalStatus, FromInput, FromTask, Plan, Source, Task
-from tidegate.plan.value import Artifact, artifact_from_json, coerce
+from tidegate.plan.value import Artifact, coerce
 
 Artifacts = dict[str, list[Artifact]]
 RunContext = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Values:
-    """Parameters and artifacts by name, going in or coming out. Lists of artifacts have any length."""
-
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """The values as records keep them."""
-        artifacts = {n: [a.as_json() for a in found] for n, found in self.artifacts.items()}
-        return {"parameters": dict(self.parameters), "artifacts": artifacts}
-
-
-def values_from_json(body: Mapping[str, Any]) -> Values:
-    """Read what ``Values.as_json`` wrote."""
-    artifacts = {n: [artifact_from_json(a) for a in found] for n, found in body.get("artifacts", {}).items()}
-    return Values(body.get("parameters", {}), artifacts)
 
 
 @dataclass(frozen=True)
@@ -86,10 +68,10 @@ class _Node:
     path: str
     waiting: int
     state: str = ""
-    outputs: Values = Values()
+    outputs: Values = NOTHING
     error: Mapping[str, Any] | None = None
     attempt: int = 0
-    inputs: Values = Values()
+    inputs: Values = NOTHING
     loop: _LoopState | None = None
 
 

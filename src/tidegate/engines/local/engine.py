@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.engines.base import Arguments, check_arguments
-from tidegate.engines.graph import Graph, Ready, Values
+from tidegate.engines.graph import Graph, Ready
 from tidegate.engines.local.command import check_commands
 from tidegate.engines.local.host import Host
 from tidegate.engines.local.kubernetes import check_settings
 from tidegate.engines.local.process import Launcher
 from tidegate.engines.local.scratch import scratch_folder
 from tidegate.engines.local.worker import Done, Site, perform
+from tidegate.engines.values import Values
 from tidegate.plan.events import CANCELED, FAILED, SUCCEEDED, Outcome, Report, StepFinished, StepStarted
 from tidegate.plan.model import Plan
 from tidegate.project import state_folder

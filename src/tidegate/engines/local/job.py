@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tidegate.author.step import ERROR_FILE
 from tidegate.engines.local.command import Asked, PythonStep, Shell
 from tidegate.engines.local.host import Host, python_first
 from tidegate.engines.local.kubernetes import Local
@@ -20,7 +17,7 @@ from tidegate.engines.local.limits import Limits
 from tidegate.engines.local.packages import shared_modules
 from tidegate.engines.local.process import Job
 from tidegate.engines.resolve import Resolver
-from tidegate.ir.placeholder import parse
+from tidegate.engines.task_config import with_task_config
 from tidegate.plan.model import Container, Interface
 
 _THREAD_VARIABLES = (
@@ -30,12 +27,6 @@ _THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "POLARS_MAX_THREADS",
 )
-_NO_SPACE = 1 << 16
-_TASK_CONFIG = {
-    "KUBERNETES_AFFINITY": ("affinity", "nodeAffinity"),
-    "KUBERNETES_TOLERATIONS": ("tolerations", "tolerations"),
-    "KUBERNETES_NODE_SELECTOR": ("nodeSelector", "nodeSelector"),
-}
 
 
 @dataclass(frozen=True)
@@ -111,7 +102,7 @@ def _container_job(given: Given, asked: Shell, command: list[str], args: list[st
 
 
 def _python_arguments(given: Given, container: Container, step: PythonStep) -> list[str]:
-    provisioned = _with_task_config(given, container)
+    provisioned = with_task_config(given.interface, container, given.resolver)
     input_file = given.folder / "executor_input.json"
     input_file.write_text(json.dumps(provisioned))
     arguments = ["--executor_input", f"@{input_file}", "--function_to_execute", step.function]
@@ -120,37 +111,6 @@ def _python_arguments(given: Given, container: Container, step: PythonStep) -> l
         source.write_text(given.resolver.text(step.source))
         return [*arguments, "--component_module_path", str(source)]
     return [*arguments, "--code_digest", step.code_digest] if step.code_digest else arguments
-
-
-def _with_task_config(given: Given, container: Container) -> Mapping[str, Any]:
-    """The executor input, with what a TaskConfig parameter is to be told."""
-    files = given.resolver.files
-    names = [n for n, p in given.interface.parameters.items() if p.type == "TASK_CONFIG"]
-    if not names:
-        return files
-    config: dict[str, Any] = {}
-    for field in container.passthroughs:
-        if field == "ENV":
-            config["env"] = [{"name": n, "value": given.resolver.text(t)} for n, t in container.env.items()]
-        elif field == "RESOURCES":
-            config["resources"] = _kubernetes_resources(given, container)
-        elif field in _TASK_CONFIG and (said := container.kubernetes.get(_TASK_CONFIG[field][1])):
-            config[_TASK_CONFIG[field][0]] = said.get("labels", said) if isinstance(said, Mapping) else said
-    values = {**files["inputs"]["parameterValues"], **dict.fromkeys(names, config)}
-    return {**files, "inputs": {**files["inputs"], "parameterValues": values}}
-
-
-def _kubernetes_resources(given: Given, container: Container) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, (kind, resource) in {
-        "resourceCpuLimit": ("limits", "cpu"),
-        "resourceMemoryLimit": ("limits", "memory"),
-        "resourceCpuRequest": ("requests", "cpu"),
-        "resourceMemoryRequest": ("requests", "memory"),
-    }.items():
-        if said := container.resources.get(name):
-            found.setdefault(kind, {})[resource] = given.resolver.text(parse(said))
-    return found
 
 
 def _env(given: Given, env: Mapping[str, str]) -> dict[str, str]:
@@ -162,23 +122,3 @@ def _env(given: Given, env: Mapping[str, str]) -> dict[str, str]:
         "TIDEGATE_STORE": given.store,
     }
     return {**os.environ, **limits, "PYTHONUNBUFFERED": "1", **env, **ours}
-
-
-def failure(folder: Path, log: Path, code: int) -> dict[str, Any]:
-    """Say why a step failed: what its Python code left, else how its process ended and the end of its log."""
-    with contextlib.suppress(OSError, ValueError, KeyError):  # none, or half of one on a full disk
-        said: dict[str, Any] = json.loads((folder / "outputs" / ERROR_FILE).read_text())
-        if inner := said.get("tidegate"):
-            return {**inner}
-        return {"code": "step-failed", "message": f"{said['type']}: {said['message']}", "frames": said["frames"]}
-    how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
-    tail = log.read_bytes()[-2000:].decode(errors="replace").strip().splitlines()[-5:]
-    error: dict[str, Any] = {
-        "code": "step-died" if code < 0 else "step-failed",
-        "message": f"the step {how}",
-        "tail": tail,
-    }
-    if shutil.disk_usage(folder).free < _NO_SPACE:
-        error["message"] += f"; there is no space left in {folder}"
-        error["hint"] = "Free space there, or set TMPDIR to another folder."
-    return error

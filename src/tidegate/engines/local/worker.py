@@ -13,24 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.engines import files
-from tidegate.engines.graph import Ready, Values, task_context, values_from_json
+from tidegate.engines.graph import Ready, task_context
+from tidegate.engines.importer import bring
 from tidegate.engines.local import kubernetes
 from tidegate.engines.local.claims import create_claim, delete_claim
 from tidegate.engines.local.command import Asked, Claim, PythonStep, asked
 from tidegate.engines.local.host import Host
-from tidegate.engines.local.importer import bring
-from tidegate.engines.local.job import Given, failure, make_job
+from tidegate.engines.local.job import Given, make_job
 from tidegate.engines.local.limits import Limits, memory_of, read_limits
 from tidegate.engines.local.packages import installed, interpreter
 from tidegate.engines.local.process import Job, Launcher, Process
 from tidegate.engines.local.redact import forms, redact_error, redact_file, redacted
 from tidegate.engines.resolve import Resolver
+from tidegate.engines.values import Values, from_cache, to_cache, values_from_json
 from tidegate.errors import Damaged, NotFound, StepFailed, TidegateError
 from tidegate.ir.placeholder import as_text, placeholders, substitute
 from tidegate.plan.events import CANCELED, FAILED, SUCCEEDED, Notice, Report, StepLog
 from tidegate.plan.key import KeyParts, key_parts, named_key
 from tidegate.plan.model import Container, Executor, Importer
-from tidegate.plan.value import artifact_from_json
 from tidegate.store.blobs import Blobs
 from tidegate.store.cache import Cache, Miss
 from tidegate.store.runs import Runs, StepRecord
@@ -170,12 +170,12 @@ def _cached(site: Site, step: _Step) -> Done:
     if site.use_cache and task.cache:
         found = site.cache.lookup(key, site.blobs)
         if not isinstance(found, Miss):
-            return Done(SUCCEEDED, _from_cache(found.outputs), True, key=key, parts=parts.digests())
+            return Done(SUCCEEDED, from_cache(found.outputs), True, key=key, parts=parts.digests())
         if found.damaged:
             site.report(Notice(f"{ready.path}: a cache entry was damaged and is set aside: {found.reason}"))
     done = _attempts(site, step)
     if done.state == SUCCEEDED and task.cache:
-        site.cache.put(key, _to_cache(done.outputs), run=site.run_id, step=ready.path)
+        site.cache.put(key, to_cache(done.outputs), run=site.run_id, step=ready.path)
     return replace(done, key=key, parts=parts.digests())
 
 
@@ -243,7 +243,7 @@ def _run(site: Site, step: _Step, log: Path) -> Done:
     if site.cancel.is_set():
         done = Done(CANCELED, log=key)
     elif stopped or code:
-        done = Done(FAILED, error=redact_error(stopped or failure(folder, log, code), secrets), log=key)
+        done = Done(FAILED, error=redact_error(stopped or files.failure(folder, log, code), secrets), log=key)
     else:
         done = _collected(site, ready, provisioned, key)
     shutil.rmtree(folder, ignore_errors=True)
@@ -302,17 +302,3 @@ def _pass_on(site: Site, path: str, log: Any, secrets: tuple[str, ...], *, ended
             log.seek(-len(line), os.SEEK_CUR)  # the rest of the line is still to come
             return
         site.report(StepLog(path, redacted(line.decode(errors="replace").rstrip("\n"), secrets)))
-
-
-def _to_cache(outputs: Values) -> dict[str, Any]:
-    artifacts = [{"output": n, **a.as_json()} for n, found in outputs.artifacts.items() for a in found]
-    return {"parameters": dict(outputs.parameters), "artifacts": artifacts}
-
-
-def _from_cache(body: Mapping[str, Any]) -> Values:
-    artifacts: dict[str, list[Any]] = {}
-    for said in body["artifacts"]:
-        artifacts.setdefault(said["output"], []).append(
-            artifact_from_json({k: v for k, v in said.items() if k != "output"})
-        )
-    return Values(body["parameters"], artifacts)
