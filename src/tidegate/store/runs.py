@@ -122,6 +122,13 @@ class Runs:
         """Write the record of a step that ended, replacing that of an earlier try."""
         self.store.put(f"{_folder(run_id)}/steps/{_name(record.path)}.json", _text(record))
 
+    def find_step(self, run_id: str, path: str) -> StepRecord | None:
+        """Return the record of one step, None where it left none."""
+        try:
+            return self._read(f"{_folder(run_id)}/steps/{_name(path)}.json", StepRecord)
+        except NotFound:
+            return None
+
     def steps(self, run_id: str) -> list[StepRecord]:
         """Return the records of a run's steps in the order in which they ended."""
         entries = self.store.list(f"{_folder(run_id)}/steps")
@@ -170,6 +177,13 @@ class Runs:
     def read_log(self, run_id: str, step: str) -> bytes:
         """Return what a step wrote; raise ``NotFound``."""
         return self.store.get(f"{_folder(run_id)}/logs/{_name(step)}.txt")
+
+    def find_log(self, run_id: str, step: str) -> bytes:
+        """Return what a step has written so far, nothing where it has not."""
+        try:
+            return self.read_log(run_id, step)
+        except NotFound:
+            return b""
 
     def _read(self, key: str, kind: type[Record]) -> Record:
         try:

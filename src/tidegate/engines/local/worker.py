@@ -23,7 +23,7 @@ from tidegate.engines.local.job import Given, make_job
 from tidegate.engines.local.limits import Limits, memory_of, read_limits
 from tidegate.engines.local.packages import installed, interpreter
 from tidegate.engines.local.process import Job, Launcher, Process
-from tidegate.engines.local.redact import forms, redact_error, redact_file, redacted
+from tidegate.engines.redact import forms, redact_error, redact_file, redacted
 from tidegate.engines.resolve import Resolver
 from tidegate.engines.values import Values, from_cache, to_cache, values_from_json
 from tidegate.errors import Damaged, NotFound, StepFailed, TidegateError

@@ -1,0 +1,347 @@
+"""What runs in the pods of a run: ``python -m tidegate.engines.argo.launcher [run|prepare|keep|end]``.
+
+``run`` is a whole step in one container of an image of ours. Where the image is somebody else's, ``prepare`` (an init
+container) finds the inputs and leaves the command for the shim, and ``keep`` (a sidecar) takes what the command left
+into the store. ``end`` writes how the run ended. Nothing half-written is ever visible: bytes first, the record last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tidegate.engines import files
+from tidegate.engines.argo import shim
+from tidegate.engines.argo.child import Child
+from tidegate.engines.argo.control import control, count
+from tidegate.engines.argo.outcome import Ended, outcome
+from tidegate.engines.argo.pod import Pod, read_pod
+from tidegate.engines.argo.site import Site
+from tidegate.engines.graph import Ready, task_context
+from tidegate.engines.importer import bring
+from tidegate.engines.own import own_step
+from tidegate.engines.redact import forms, redact_error, redact_file
+from tidegate.engines.resolve import Resolver
+from tidegate.engines.task_config import with_task_config
+from tidegate.engines.values import Values, from_cache, to_cache
+from tidegate.errors import StepFailed, TidegateError
+from tidegate.ir.placeholder import as_text, placeholders, substitute
+from tidegate.plan.events import CANCELED, FAILED, SUCCEEDED
+from tidegate.plan.key import KeyParts, key_parts, named_key
+from tidegate.plan.model import Container, Importer
+from tidegate.store.cache import Miss
+from tidegate.store.open import open_store
+from tidegate.store.patient import PatientStore
+from tidegate.store.runs import OutcomeRecord, StepRecord
+
+TERMINATED = 143
+_STATES = {"Succeeded": SUCCEEDED, "Failed": FAILED, "Error": FAILED}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a container with what was found out before it runs."""
+
+    ready: Ready
+    container: Container
+    context: Mapping[str, str]
+    key: str
+    parts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a step ended."""
+
+    state: str
+    outputs: Values = field(default_factory=Values)
+    cached: bool = False
+    error: Mapping[str, Any] | None = None
+    log: str = ""
+    code: int = 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do one container's part of a step; return its exit code."""
+    [part] = (sys.argv[1:] if argv is None else argv) or ["run"]
+    parts: dict[str, Callable[[Site], int]] = {"run": run, "prepare": prepare, "keep": keep, "end": end}
+    try:
+        return parts[part](Site(read_pod(), PatientStore(open_store(os.environ["TIDEGATE_STORE"]))))
+    except TidegateError as e:
+        return _say(e)
+    except KeyError as e:
+        print(f"tidegate: the pod has no {e}: is the Secret of the store complete?", file=sys.stderr)
+        return 2
+
+
+def _say(error: TidegateError) -> int:
+    print(f"error[{error.code}]: {error}", file=sys.stderr, flush=True)
+    return error.exit_code
+
+
+def run(site: Site) -> int:
+    """Perform the pod's step from its inputs to its record."""
+    return _recorded(site, lambda ready: _perform(site, ready))
+
+
+def _recorded(site: Site, perform: Callable[[Ready], tuple[Step | None, Done]]) -> int:
+    """Perform a step and record how it ended, whatever it was."""
+    started, ready, step = time.time(), None, None
+    try:
+        ready = site.ready()
+        step, done = perform(ready)
+        _tell_argo(site.pod, done)
+    except TidegateError as e:
+        done = Done(FAILED, error=e.as_json(), code=_say(e))
+    except OSError as e:
+        found = StepFailed(f"the pod's own disk: {e}", hint="Is an emptyDir full?", code="scratch")
+        done = Done(FAILED, error=found.as_json(), code=_say(found))
+    if done.state:
+        _record(site, ready, step, done, time.time() - started)
+    return done.code
+
+
+def _perform(site: Site, ready: Ready) -> tuple[Step | None, Done]:
+    executor = site.plan.executors[str(ready.task.component.body)]
+    if isinstance(executor, Importer):
+        return None, _import(site, ready, executor)
+    step = _step(site, ready, executor)
+    return step, _cached(site, step) or _run(site, step)
+
+
+def _import(site: Site, ready: Ready, importer: Importer) -> Done:
+    resolver = _resolver(site, ready, {"parameterValues": dict(ready.inputs.parameters), "artifacts": {}})
+    uri = as_text(ready.inputs.parameters[importer.parameter]) if importer.parameter else ""
+    uri = resolver.text(importer.uri) if importer.uri else uri
+    cache = None if importer.reimport or not site.pod.use_cache else site.cache
+    artifact = bring(uri, importer.type, substitute(importer.metadata, resolver), site.blobs, cache, Path.cwd())
+    return Done(SUCCEEDED, Values({}, {"artifact": [artifact]}))
+
+
+def _resolver(site: Site, ready: Ready, inputs: Mapping[str, Any]) -> Resolver:
+    context = {**site.context, **task_context(site.context, ready.path)}
+    return Resolver({"inputs": inputs, "outputs": {"parameters": {}, "artifacts": {}}}, context, ready.extra)
+
+
+def _step(site: Site, ready: Ready, container: Container) -> Step:
+    before = _resolver(site, ready, {"parameterValues": dict(ready.inputs.parameters), "artifacts": {}})
+    parts = _key_parts(ready, container, before)
+    task = ready.task
+    key = named_key(site.plan.name, task.component, task.cache_key) if task.cache_key else parts.key
+    return Step(ready, container, before.context, key, parts.digests())
+
+
+def _key_parts(ready: Ready, container: Container, resolver: Resolver) -> KeyParts:
+    found = {p for t in (*container.command, *container.args, *container.env.values()) for p in placeholders(t)}
+    read = {p.name: resolver.context.get(p.name, "") for p in found if p.form == "context"}
+    read |= {p.name: repr(ready.extra[p.name]) for p in found if p.form == "input_parameter" and p.name in ready.extra}
+    image = resolver.text(container.image)
+    return key_parts(
+        ready.task.component.interface,
+        [*container.command, *container.args, *([] if own_step(container) else [image])],
+        {n: repr(t) for n, t in container.env.items()} | read,
+        ready.inputs.parameters,
+        ready.inputs.artifacts,
+        distributions=() if own_step(container) else (image,),
+        settings={"config": dict(container.kubernetes), "settings": dict(ready.settings)}
+        if container.kubernetes
+        else {},
+    )
+
+
+def _cached(site: Site, step: Step) -> Done | None:
+    if not site.pod.use_cache or not step.ready.task.cache:
+        return None
+    found = site.cache.lookup(step.key, site.blobs)
+    if isinstance(found, Miss):
+        if found.damaged:
+            print(f"tidegate: a cache entry was damaged and is set aside: {found.reason}", file=sys.stderr)
+        return None
+    print(f"tidegate: cached, made by {found.step} of run {found.run}", flush=True)
+    return Done(SUCCEEDED, from_cache(found.outputs), cached=True)
+
+
+def _run(site: Site, step: Step) -> Done:
+    folder = _fresh(site.pod.folder / "work")
+    log = _log(site, folder)
+    resolver = Resolver(_provision(site, step, folder), step.context, step.ready.extra)
+    env = {**os.environ, **_env(step.container, resolver), "PYTHONUNBUFFERED": "1"}
+    child = Child(_command(step, resolver, folder), env, log)
+    code = child.wait()
+    if child.terminated:
+        return _terminated(site, log)
+    return _collected(site, step, resolver.files, folder, log, code)
+
+
+def _terminated(site: Site, log: Path) -> Done:
+    found = "the step was told to end: its pod was deleted, or a deadline passed"
+    error = {"code": "step-terminated", "message": found}
+    return Done(CANCELED, error=error, log=_keep_log(site, log), code=TERMINATED)
+
+
+def _fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _provision(site: Site, step: Step, folder: Path) -> Mapping[str, Any]:
+    interface = step.ready.task.component.interface
+    provisioned = files.executor_input(interface, step.ready.inputs, folder, site.blobs)
+    resolver = Resolver(provisioned, step.context, step.ready.extra)
+    return with_task_config(interface, step.container, resolver)
+
+
+def _log(site: Site, folder: Path) -> Path:
+    """The log of this try, behind those of earlier ones."""
+    log = folder.with_name("log")
+    log.write_bytes(b"")
+    if site.pod.attempt:
+        earlier = site.runs.find_log(site.pod.run_id, site.pod.step)
+        log.write_bytes(earlier + f"== attempt {site.pod.attempt + 1}\n".encode())
+    return log
+
+
+def _env(container: Container, resolver: Resolver) -> dict[str, str]:
+    own = container.env if container.passthroughs.get("ENV", True) else {}
+    return {n: resolver.text(t) for n, t in own.items()}
+
+
+def _command(step: Step, resolver: Resolver, folder: Path) -> list[str]:
+    if own := own_step(step.container):
+        said = folder / "executor_input.json"
+        said.write_text(json.dumps(resolver.files))
+        code = ["--code_digest", own.code_digest] if own.code_digest else []
+        asked = ["--executor_input", f"@{said}", "--function_to_execute", own.function, *code]
+        return [sys.executable, "-m", "tidegate.author.step", *asked]
+    return [w for t in (*step.container.command, *step.container.args) for w in resolver.words(t)]
+
+
+def _collected(site: Site, step: Step, given: Mapping[str, Any], folder: Path, log: Path, code: int) -> Done:
+    secrets = forms(_secrets(step.container))
+    redact_file(log, secrets)
+    kept = _keep_log(site, log)
+    if code:
+        error = redact_error(files.failure(folder, log, code), secrets)
+        return Done(FAILED, error=error, log=kept, code=code if code > 0 else 128 - code)
+    outputs = _read(step.ready, given, site)
+    if step.ready.task.cache:
+        site.cache.put(step.key, to_cache(outputs), run=site.pod.run_id, step=step.ready.path)
+    return Done(SUCCEEDED, outputs, log=kept)
+
+
+def _read(ready: Ready, given: Mapping[str, Any], site: Site) -> Values:
+    try:
+        return files.collect(ready.task.component.interface, given, site.blobs)
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        found = f"what the step left cannot be read: {type(e).__name__}: {e}"
+        raise StepFailed(found, code="output-unreadable") from e
+
+
+def _secrets(container: Container) -> list[str]:
+    pairs = [p for e in container.kubernetes.get("secretAsEnv", ()) for p in e.get("keyToEnv", ())]
+    return [os.environ[p["envVar"]] for p in pairs if p["envVar"] in os.environ]
+
+
+def _keep_log(site: Site, log: Path) -> str:
+    return site.runs.write_log(site.pod.run_id, site.pod.step, log)
+
+
+def _tell_argo(pod: Pod, done: Done) -> None:
+    """Leave what conditions and loops want to know where Argo fetches it."""
+    if done.state != SUCCEEDED:
+        return
+    (pod.folder / "out").mkdir(exist_ok=True)
+    for file, (kind, name, need) in pod.control.items():
+        if kind == "artifact":
+            text = count(len(done.outputs.artifacts.get(name, ())))
+        else:
+            text = control(done.outputs.parameters[name], need, f"the output {name!r} of {pod.step}")
+        (pod.folder / "out" / file).write_text(text)
+
+
+def _record(site: Site, ready: Ready | None, step: Step | None, done: Done, seconds: float) -> None:
+    record = StepRecord(
+        path=site.pod.step,
+        state=done.state,
+        cached=done.cached,
+        seconds=round(seconds, 3),
+        key=step.key if step else "",
+        parts=dict(step.parts) if step else {},
+        inputs=ready.inputs.as_json() if ready else {},
+        outputs=done.outputs.as_json(),
+        error=dict(done.error) if done.error else None,
+        log=done.log,
+        attempts=site.pod.attempt + 1,
+    )
+    site.runs.step(site.pod.run_id, record)
+
+
+def prepare(site: Site) -> int:
+    """Find the inputs of a step in somebody else's image and leave its command for the shim."""
+    shim.install(site.pod.folder)
+    kept = site.pod.folder / "step.json"
+
+    def perform(ready: Ready) -> tuple[Step | None, Done]:
+        executor = site.plan.executors[str(ready.task.component.body)]
+        assert isinstance(executor, Container)
+        step = _step(site, ready, executor)
+        if done := _cached(site, step):
+            shim.leave([], site.pod.folder)
+            return step, done
+        folder = _fresh(site.pod.folder / "work")
+        _log(site, folder)
+        given = _provision(site, step, folder)
+        resolver = Resolver(given, step.context, ready.extra)
+        shim.leave(shim.short(_command(step, resolver, folder), site.pod.folder), site.pod.folder)
+        kept.write_text(
+            json.dumps({"key": step.key, "parts": dict(step.parts), "given": given, "started": time.time()})
+        )
+        shim.open_to_others(site.pod.folder)
+        return step, Done("")
+
+    return _recorded(site, perform)
+
+
+def keep(site: Site) -> int:
+    """Take what the command of somebody else's image left into the store, then let the shim end."""
+    said = site.pod.folder / "step.json"
+    if not said.exists():
+        return 0  # there was nothing to run
+    code, terminated = shim.ended(site.pod.folder)
+    body = json.loads(said.read_text())
+
+    def perform(ready: Ready) -> tuple[Step, Done]:
+        executor = site.plan.executors[str(ready.task.component.body)]
+        assert isinstance(executor, Container)
+        step = Step(ready, executor, {}, body["key"], body["parts"])
+        folder = site.pod.folder / "work"
+        log = folder.with_name("log")
+        return step, _terminated(site, log) if terminated else _collected(site, step, body["given"], folder, log, code)
+
+    result = _recorded(site, perform)
+    shim.release(site.pod.folder, result)
+    return 0
+
+
+def end(site: Site) -> int:
+    """Write how the run ended, unless who started it was there to do so."""
+    if site.runs.outcome(site.pod.run_id):
+        return 0
+    records = {r.path: r for r in site.runs.steps(site.pod.run_id)}
+    found = outcome(site.plan, site.arguments, site.context, records, Ended(_STATES.get(site.pod.phase, FAILED)))
+    outputs = Values(found.parameters, found.artifacts).as_json()
+    site.runs.finish(site.pod.run_id, OutcomeRecord(found.state, outputs, dict(found.error or {}) or None))
+    print(f"tidegate: run {site.pod.run_id} ended {found.state}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

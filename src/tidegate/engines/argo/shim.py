@@ -1,0 +1,91 @@
+"""The files through which the launcher's containers and the shim in somebody else's container talk (see shim.c)."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import stat
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tidegate.errors import StepFailed
+
+BINARY = Path("/opt/tidegate/shim")
+POLL_SECONDS = 0.02
+LONGEST_WORD = 100_000  # Linux takes 128 KiB for one word of a command
+_EXECUTOR_MAIN = re.compile(r"-m\s+kfp\.dsl\.executor_main\b")
+# kfp's executor reads its input from one word only: it gets a word of any length this way
+_LONG_WORDS = """import runpy, sys
+sys.argv[1:] = [open(w[len("@tidegate:"):]).read() if w.startswith("@tidegate:") else w for w in sys.argv[1:]]
+runpy.run_module("kfp.dsl.executor_main", run_name="__main__", alter_sys=True)
+"""
+
+
+def install(folder: Path) -> None:
+    """Put the shim where the other container finds it.
+
+    Raises:
+        StepFailed: the image of ours has none (code ``shim-missing``).
+    """
+    target = folder / "bin" / "shim"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copyfile(BINARY, target)
+    except FileNotFoundError as e:
+        raise StepFailed(f"this image has no {BINARY}", hint="tidegate images build base", code="shim-missing") from e
+    target.chmod(0o755)
+
+
+def short(command: Sequence[str], folder: Path) -> list[str]:
+    """The command with words that Linux would refuse in files, where it is kfp's own and can read them there."""
+    words = list(command)
+    at = next((i for i, w in enumerate(words) if _EXECUTOR_MAIN.search(w)), None)
+    if at is None or all(len(w.encode()) <= LONGEST_WORD for w in words):
+        return words
+    script = folder / "bin" / "executor_main.py"
+    script.write_text(_LONG_WORDS)
+    words[at] = _EXECUTOR_MAIN.sub(str(script), words[at])
+    return words[: at + 2] + [_in_file(w, i, folder) for i, w in enumerate(words[at + 2 :])]
+
+
+def _in_file(word: str, index: int, folder: Path) -> str:
+    if len(word.encode()) <= LONGEST_WORD:
+        return word
+    file = folder / "bin" / f"word-{index}"
+    file.write_text(word)
+    return f"@tidegate:{file}"
+
+
+def leave(command: Sequence[str], folder: Path) -> None:
+    """Leave a command for the shim; an empty one lets it end at once."""
+    words = [str(len(command)), *command]
+    (folder / "job").write_bytes(b"".join(os.fsencode(w) + b"\0" for w in words))
+
+
+def open_to_others(folder: Path) -> None:
+    """Let any user of the other container write where the step writes, whoever its image says it is."""
+    for path in (folder, *folder.rglob("*")):
+        mode = stat.S_IMODE(path.lstat().st_mode)
+        if path.lstat().st_uid == os.getuid() and not path.is_symlink():
+            path.chmod(mode | (0o777 if path.is_dir() else 0o666))
+
+
+def ended(folder: Path) -> tuple[int, bool]:
+    """Wait until the command ended; return its exit code, -N for signal N, and whether the pod was told to end."""
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda kind, _: told.append(kind))
+    while not (folder / "exit").exists():
+        if told and not (folder / "log").exists():
+            return -signal.SIGTERM, True
+        time.sleep(POLL_SECONDS)
+    return int((folder / "exit").read_text()), bool(told)
+
+
+def release(folder: Path, code: int) -> None:
+    """Let the shim end with this exit code."""
+    temporary = folder / "done.part"
+    temporary.write_text(str(code))
+    temporary.rename(folder / "done")

@@ -1,0 +1,125 @@
+"""The run around a pod: its store, plan, record and arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tidegate.engines.argo.argument import parsed, referenced
+from tidegate.engines.argo.packed import Packed, unpack
+from tidegate.engines.argo.pod import Pod
+from tidegate.engines.argo.trace import trace
+from tidegate.engines.base import Arguments, check_arguments
+from tidegate.engines.graph import Ready
+from tidegate.errors import NotFound
+from tidegate.plan.events import FAILED, SKIPPED, SUCCEEDED
+from tidegate.plan.model import Plan
+from tidegate.plan.value import artifact_from_json
+from tidegate.store.base import Store
+from tidegate.store.blobs import Blobs
+from tidegate.store.cache import Cache
+from tidegate.store.runs import RunRecord, Runs
+
+WORKSPACE = "/kfp-workspace"
+_STATES = {"Succeeded": SUCCEEDED, "Failed": FAILED, "Error": FAILED}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A run as one of its pods sees it."""
+
+    pod: Pod
+    store: Store
+
+    @cached_property
+    def blobs(self) -> Blobs:
+        """The run's view of the blobs."""
+        return Blobs(self.store, self.pod.run_id)
+
+    @cached_property
+    def cache(self) -> Cache:
+        """The cache."""
+        return Cache(self.store)
+
+    @cached_property
+    def runs(self) -> Runs:
+        """The records of runs."""
+        return Runs(self.store)
+
+    @cached_property
+    def packed(self) -> Packed:
+        """The definition that the Workflow carries."""
+        return unpack(self.pod.plan.read_text())
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan."""
+        return self.packed.plan
+
+    @cached_property
+    def record(self) -> RunRecord:
+        """The run's first record: the submitter's, or, where Argo started the run by itself, that of the first pod."""
+        try:
+            return self.runs.read(self.pod.run_id)
+        except NotFound:
+            self.runs.keep_plan(self.plan.digest, self.packed.spec)
+            given = Arguments({n: v for n, v in self._given().items() if v is not None})
+            parameters = check_arguments(self.plan, given).parameters
+            origin: dict[str, Any] = dict(self.packed.origin)
+            record = RunRecord(self.pod.run_id, self.plan.name, self.plan.digest, dict(parameters), "argo", **origin)
+            self.runs.create(record)
+            return self.runs.read(self.pod.run_id)
+
+    def _given(self) -> dict[str, Any]:
+        declared = self.plan.root.interface.parameters
+        return {n: self._argument(text, declared[n].type) for n, text in self.pod.arguments.items() if n in declared}
+
+    def _argument(self, text: str, type_: str) -> Any:
+        digest = referenced(text)
+        return parsed(self.blobs.read_bytes(digest).decode() if digest else text, type_)
+
+    @property
+    def arguments(self) -> Arguments:
+        """What the run was given."""
+        artifacts = {n: [artifact_from_json(a) for a in found] for n, found in self.record.artifacts.items()}
+        return Arguments(self.record.parameters, artifacts)
+
+    @property
+    def context(self) -> dict[str, str]:
+        """Names of the run, for placeholders."""
+        return run_context(self.plan, self.record, self.store.uri)
+
+    def ready(self) -> Ready:
+        """This pod's step with its inputs."""
+        return trace(self.plan, self.arguments, self.context, self.pod.step, self._record_of, self._status)
+
+    def _record_of(self, path: str) -> Any:
+        return self.runs.find_step(self.pod.run_id, path)
+
+    def _status(self, path: str) -> Mapping[str, object]:
+        """How a task ended, as kfp tells exit handlers: Argo knows the state, the records the reason."""
+        name = path.rpartition("/")[2]
+        below = [r for r in self.runs.steps(self.pod.run_id) if (r.path + "/").startswith((path + "/", path + "["))]
+        error = next((r.error for r in below if r.state == FAILED and r.error), None)
+        state = _STATES.get(self.pod.statuses.get(name, ""), SKIPPED) if self.pod.statuses else None
+        return {
+            "state": state or (FAILED if error else SUCCEEDED),
+            "pipelineJobResourceName": self.context["pipeline_job_resource_name"],
+            "pipelineTaskName": name,
+            "error": {"code": 1, "message": str(error.get("message", ""))} if error else {"code": 0, "message": ""},
+        }
+
+
+def run_context(plan: Plan, record: RunRecord, store: str) -> dict[str, str]:
+    """Names of a run, for placeholders."""
+    return {
+        "pipeline_job_name": record.id,
+        "pipeline_job_resource_name": record.id,
+        "pipeline_job_uuid": record.id,
+        "pipeline_job_create_time_utc": record.created,
+        "pipeline_job_schedule_time_utc": record.created,
+        "pipeline_root": f"{store}/runs/{record.id}",
+        "workspace_path": WORKSPACE if plan.settings.get("workspace") else "",
+    }
