@@ -8,5 +8,5 @@ lock() {
   "$uv" pip compile pyproject.toml --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate "$@"
 }
 demo=(--extra kfp --extra mlflow --extra data --extra sklearn --extra serve)
-lock "${demo[@]}" --extra dvc --extra transformers --group pyproject.toml:test -o requirements/test.txt
+lock "${demo[@]}" --extra argo --extra dvc --extra transformers --group pyproject.toml:test -o requirements/test.txt
 lock "${demo[@]}" -c requirements/test.txt -o requirements/demo.txt
