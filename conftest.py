@@ -1,4 +1,4 @@
-"""Shared by every test: the long switch, and an environment in which nothing of the developer's leaks in."""
+"""Shared by every test: the long and the cluster switch, and an environment in which nothing of the developer's leaks in."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ settings.register_profile("tidegate", deadline=None, suppress_health_check=[Heal
 settings.load_profile("tidegate")
 
 LONG = os.environ.get("TIDEGATE_LONG") == "1"
+CLUSTER = os.environ.get("TIDEGATE_TEST_CLUSTER") == "1"
 
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     for name in list(os.environ):
-        if name.startswith(("TIDEGATE_", "MLFLOW_")) and name != "TIDEGATE_LONG":
+        if name.startswith(("TIDEGATE_", "MLFLOW_")) and name not in ("TIDEGATE_LONG", "TIDEGATE_TEST_CLUSTER"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
@@ -25,7 +26,9 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the long setting unless it is asked for."""
+    """Skip the long setting, and what needs a cluster, unless asked for."""
     for item in items:
         if item.get_closest_marker("long") and not LONG:
             item.add_marker(pytest.mark.skip(reason="the long setting: TIDEGATE_LONG=1"))
+        if item.get_closest_marker("cluster") and not CLUSTER:
+            item.add_marker(pytest.mark.skip(reason="needs a cluster: TIDEGATE_TEST_CLUSTER=1 KUBECONFIG=…"))

@@ -16,6 +16,7 @@
         ├── StoreError                 the store cannot be reached, is full, or gave an unknown outcome
         ├── Damaged                    stored bytes are not what was written
         ├── Conflict                   somebody else wrote first
+        ├── ClusterError               a cluster cannot be reached, does not let us, or refuses an object
         └── ServerError                a server of ours or a peer's: port in use, unreachable
 
 Every message has three parts: what was found, what is allowed, what to type next.
@@ -143,6 +144,12 @@ class Conflict(Trouble):
     """Somebody else wrote first."""
 
     code = "conflict"
+
+
+class ClusterError(Trouble):
+    """A cluster cannot be reached, does not let us, or refuses an object."""
+
+    code = "cluster-error"
 
 
 class ServerError(Trouble):
