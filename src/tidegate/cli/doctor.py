@@ -16,23 +16,36 @@ from tidegate.registry.model import Registry
 from tidegate.store.base import Store
 from tidegate.store.open import open_store
 
-Finding = tuple[bool, str, str]
-_EXTRAS = {"kfp": "kfp", "mlflow": "mlflow", "dvc": "dvc", "data": "polars", "sklearn": "sklearn", "serve": "granian"}
+Finding = tuple[bool | None, str, str]
+_MARKS = {True: "ok ", False: "BAD", None: "?  "}
+_EXTRAS = {
+    "kfp": "kfp",
+    "argo": "hera",
+    "mlflow": "mlflow",
+    "dvc": "dvc",
+    "data": "polars",
+    "sklearn": "sklearn",
+    "serve": "granian",
+}
 
 
 @click.command("doctor")
 @click.option("--store", metavar="URI", help="The store to check; the project's own by default.")
+@click.option("--engine", type=click.Choice(["local", "argo"]), default="local", help="argo: check a cluster instead.")
+@click.option("--endpoint", metavar="URL", default="", help="argo: where the cluster's object store answers from here.")
 @click.option("--json", "json_", is_flag=True)
-def command(store: str | None, json_: bool) -> int:
-    """Check this machine, the project and the store. Exits 3 when something is wrong."""
+def command(store: str | None, engine: str, endpoint: str, json_: bool) -> int:
+    """Check this machine, the project and the store, or a cluster. Exits 3 when something is wrong."""
     project = read_project()
-    findings = [*_machine(), *_project(project), *_store(store or project.store_uri)]
-    for ok, what, advice in findings:
+    place = _argo(project, endpoint) if engine == "argo" else _store(store or project.store_uri)
+    wrong = False
+    for ok, what, advice in (*_machine(), *_project(project), *place):
+        wrong |= ok is False
         if json_:
             click.echo(json.dumps({"ok": ok, "check": what, "advice": advice}))
         else:
-            click.echo(f"{'ok ' if ok else 'BAD'} {what}" + (f"  → {advice}" if advice else ""))
-    return 0 if all(ok for ok, _, _ in findings) else 3
+            click.echo(f"{_MARKS[ok]} {what}" + (f"  → {advice}" if advice else ""))
+    return 3 if wrong else 0
 
 
 def _machine() -> Iterator[Finding]:
@@ -54,6 +67,22 @@ def _project(project: Project) -> Iterator[Finding]:
 def _store(uri: str) -> Iterator[Finding]:
     yield _checked(f"store {uri}", lambda: _round_trip(open_store(uri)))
     yield _checked("ledger", lambda: _ledger(open_store(uri)))
+
+
+def _argo(project: Project, endpoint: str) -> Iterator[Finding]:
+    from tidegate.engines.argo.access import StoreAccess
+    from tidegate.engines.argo.doctor import Ward, examine
+    from tidegate.engines.argo.kube import open_cluster
+    from tidegate.engines.argo.settings import read_settings
+
+    settings = read_settings(project)
+    try:
+        cluster = open_cluster(settings.context)
+    except TidegateError as e:
+        yield False, f"cluster: {e.found}", e.hint
+        return
+    yield True, f"cluster {cluster.address}, namespace {settings.namespace}", ""
+    yield from examine(Ward(cluster, settings, lambda values: StoreAccess(values, endpoint)))
 
 
 def _round_trip(store: Store) -> str:

@@ -168,6 +168,8 @@ class ObjectStore:
         except (PermissionDeniedError, UnauthenticatedError) as e:
             raise self._refused(what, e) from e
         except (BaseError, OSError) as e:
+            if "AccessDenied" in str(e):  # how a bulk deletion says so
+                raise self._refused(what, e) from e
             raise StoreError(
                 f"cannot {what} in {self._uri}: {_first_line(e)}",
                 hint="Look at the endpoint and the network: tidegate doctor --store " + self._uri,
