@@ -165,17 +165,21 @@ def _namespace(ward: Ward) -> Iterator[Finding]:
 
 
 def _accounts(ward: Ward) -> Iterator[Finding]:
-    for name in (ward.settings.service_account, ward.settings.executor_account, SUBMIT_ACCOUNT):
-        found = ward.cluster.find(SERVICE_ACCOUNT, name, ward.namespace)
-        if found is None:
-            needed = name != SUBMIT_ACCOUNT
-            yield Finding(False if needed else None, f"account: there is no {name}", APPLY if needed else _OWN_SUBMIT)
-        elif found.get("automountServiceAccountToken") is False:
-            yield Finding(True, f"account: {name}, its token is not mounted by itself")
-        else:
-            patch = "-p '{\"automountServiceAccountToken\": false}'"
-            advice = f"kubectl patch -n {ward.namespace} serviceaccount {name} {patch}"
-            yield Finding(False, f"account: every pod of {name} is given its token", advice)
+    for name in (ward.settings.service_account, ward.settings.executor_account):
+        yield _account(ward, name)
+    if ward.cluster.find(SERVICE_ACCOUNT, SUBMIT_ACCOUNT, ward.namespace) is None:
+        yield Finding(None, f"account: there is no {SUBMIT_ACCOUNT}", _OWN_SUBMIT)
+
+
+def _account(ward: Ward, name: str) -> Finding:
+    found = ward.cluster.find(SERVICE_ACCOUNT, name, ward.namespace)
+    if found is None:
+        return Finding(False, f"account: there is no {name}", APPLY)
+    if found.get("automountServiceAccountToken") is False:
+        return Finding(True, f"account: {name}, its token is not mounted by itself")
+    patch = "-p '{\"automountServiceAccountToken\": false}'"
+    advice = f"kubectl patch -n {ward.namespace} serviceaccount {name} {patch}"
+    return Finding(False, f"account: every pod of {name} is given its token", advice)
 
 
 def _run_rights(ward: Ward) -> Iterator[Finding]:
