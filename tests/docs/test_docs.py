@@ -75,6 +75,17 @@ def test_the_settings_on_the_page_of_the_local_engine_are_settings(tmp_path: Pat
     assert host.volume("data-claim") == tmp_path / "data"
 
 
+def test_the_settings_on_the_page_of_argo_are_settings(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from tidegate.engines.argo.settings import ArgoSettings, read_settings
+    from tidegate.project import read_project
+
+    (tmp_path / "pyproject.toml").write_text(blocks(ROOT / "docs/argo.md", "toml")[0])
+    said = read_settings(read_project(tmp_path))
+    assert said == replace(ArgoSettings(), context="staging", image="registry.example/tidegate@sha256:0000")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
