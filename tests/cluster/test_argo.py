@@ -21,7 +21,7 @@ import yaml
 
 from tests.engines.argo.rendered import MANIFESTS, render
 from tidegate.engines.argo.access import StoreAccess
-from tidegate.engines.argo.cluster import NAMESPACE, POD, WORKFLOW, Cluster
+from tidegate.engines.argo.cluster import NAMESPACE, POD, SECRET, WORKFLOW, Cluster
 from tidegate.engines.argo.kube import open_cluster
 from tidegate.errors import StoreError
 from tidegate.store.object import ObjectStore
@@ -99,6 +99,17 @@ def namespace(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
     cluster.delete(NAMESPACE, name)
 
 
+@pytest.fixture
+def stocked(namespace: str, bucket: Bucket, cluster: Cluster) -> str:
+    """The namespace with the two Secrets, made from env files."""
+    for name, user in (("tidegate-store", "steps"), ("tidegate-store-registrar", "registrar")):
+        file = bucket.folder / f"{user}.env"
+        file.write_text("".join(f"{k}={v}\n" for k, v in bucket.values(user).items()))
+        cluster.delete(SECRET, name, namespace)
+        call("kubectl", "create", "secret", "generic", name, "-n", namespace, f"--from-env-file={file}")
+    return namespace
+
+
 def doctor(namespace: str, *words: str, folder: Path, **env: str) -> dict[str, dict[str, Any]]:
     done = subprocess.run(
         [sys.executable, "-m", "tidegate", "doctor", "--engine", "argo", "--json", *words],
@@ -123,8 +134,10 @@ def test_kubectl_renders_what_our_own_tests_look_at() -> None:
 
 
 def test_before_the_secrets_are_made_the_doctor_asks_for_them_and_for_nothing_else(
-    namespace: str, tmp_path: Path
+    namespace: str, cluster: Cluster, tmp_path: Path
 ) -> None:
+    for name in ("tidegate-store", "tidegate-store-registrar"):
+        cluster.delete(SECRET, name, namespace)
     wrong = [f for f in doctor(namespace, folder=tmp_path).values() if f["ok"] is False]
     assert [f["check"] for f in wrong] == [
         "store: there is no Secret tidegate-store",
@@ -133,32 +146,26 @@ def test_before_the_secrets_are_made_the_doctor_asks_for_them_and_for_nothing_el
 
 
 @needs_minio
-def test_with_the_secrets_made_from_env_files_everything_is_right(
-    namespace: str, bucket: Bucket, tmp_path: Path
-) -> None:
-    for name, user in (("tidegate-store", "steps"), ("tidegate-store-registrar", "registrar")):
-        file = tmp_path / f"{user}.env"
-        file.write_text("".join(f"{k}={v}\n" for k, v in bucket.values(user).items()))
-        call("kubectl", "create", "secret", "generic", name, "-n", namespace, f"--from-env-file={file}")
-    found = doctor(namespace, "--endpoint", bucket.endpoint, folder=tmp_path)
+def test_with_the_secrets_made_from_env_files_everything_is_right(stocked: str, bucket: Bucket, tmp_path: Path) -> None:
+    found = doctor(stocked, "--endpoint", bucket.endpoint, folder=tmp_path)
     assert [c for c, f in found.items() if f["ok"] is False] == []
     assert "store: tidegate-store cannot write the ledger" in found
     assert "store: tidegate-store-registrar cannot delete from the ledger" in found
 
 
 @needs_minio
-def test_a_step_user_with_too_many_rights_is_found(namespace: str, bucket: Bucket, tmp_path: Path) -> None:
+def test_a_step_user_with_too_many_rights_is_found(stocked: str, bucket: Bucket, tmp_path: Path) -> None:
     user = f"{bucket.name}-steps"
     bucket.mc("admin", "policy", "detach", "it", user, "--user", user)
     bucket.mc("admin", "policy", "attach", "it", "readwrite", "--user", user)
     try:
-        found = doctor(namespace, "--endpoint", bucket.endpoint, folder=tmp_path)
+        found = doctor(stocked, "--endpoint", bucket.endpoint, folder=tmp_path)
     finally:
         bucket.mc("admin", "policy", "detach", "it", "readwrite", "--user", user)
         bucket.mc("admin", "policy", "attach", "it", user, "--user", user)
     assert any("tidegate-store CAN WRITE THE LEDGER" in c for c, f in found.items() if f["ok"] is False)
     assert any("tidegate-store CAN DELETE FROM THE LEDGER" in c for c, f in found.items() if f["ok"] is False)
-    assert list(bucket.store("steps").list("ledger")) == []
+    assert [e.key for e in bucket.store("steps").list("ledger") if "_doctor" in e.key] == []
 
 
 def test_to_somebody_who_may_only_submit_the_rest_is_unknown_and_no_fault(namespace: str, tmp_path: Path) -> None:
