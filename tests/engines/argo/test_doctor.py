@@ -208,7 +208,7 @@ def test_a_controller_that_is_new_enough_is_welcome(cluster: MemoryCluster, imag
 
 
 @pytest.mark.parametrize(
-    "image", ["localhost:5000/workflow-controller", "x/workflow-controller:latest", "x/workflow-controller@sha256:00"]
+    "image", ["mirror:5000/workflow-controller", "x/workflow-controller:latest", "x/workflow-controller@sha256:00"]
 )
 def test_a_version_that_cannot_be_known_is_said_to_be_unknown(cluster: MemoryCluster, image: str) -> None:
     cluster.delete(DEPLOYMENT, "workflow-controller", "argo")
