@@ -122,7 +122,7 @@ class Graph:
         body = self.plan.root.body
         if isinstance(body, str):
             component = self.plan.root
-            body = _dag_of_one(self.plan.name, component)
+            body = dag_of_one(self.plan.name, component)
         self._open(body, self._inputs, "", None)
         self._work()
 
@@ -299,7 +299,8 @@ def task_context(run: RunContext, path: str) -> dict[str, str]:
     return {"pipeline_task_name": name, "pipeline_task_uuid": f"{run.get('pipeline_job_uuid', '')}-{path}"}
 
 
-def _dag_of_one(name: str, component: Component) -> Dag:
+def dag_of_one(name: str, component: Component) -> Dag:
+    """A dag with a component as its only task: a pipeline of one step, or a loop's iteration."""
     interface = component.interface
     task = Task(
         name,
@@ -327,7 +328,7 @@ def _iteration_inputs(node: _Node, item: Any) -> Values:
 
 def _loop_body(task: Task) -> Dag:
     body = task.component.body
-    return body if isinstance(body, Dag) else _dag_of_one(task.name, task.component)
+    return body if isinstance(body, Dag) else dag_of_one(task.name, task.component)
 
 
 def _complete(component: Component, inputs: Values) -> Values:
