@@ -22,11 +22,15 @@ def update(root: Path, families: Mapping[str, Family]) -> None:
     with _alone(root):
         text = render({**read_lock(root).families, **families})
         with tempfile.NamedTemporaryFile("w", dir=root, prefix=".images.lock-", delete=False) as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(out.name).chmod(0o644)
-        Path(out.name).replace(root / "images.lock")
+            part = Path(out.name)
+            try:
+                out.write(text)
+                out.flush()
+                os.fsync(out.fileno())
+                part.chmod(0o644)
+                part.replace(root / "images.lock")
+            finally:
+                part.unlink(missing_ok=True)
 
 
 def render(families: Mapping[str, Family]) -> str:

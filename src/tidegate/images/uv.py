@@ -34,6 +34,7 @@ def install(lock: Path, target: Path, *, machine: str, python: str, options: Seq
         raise ConfigError("images need uv, which is not here", hint="pip install uv", code="uv-missing")
     command = [uv, "pip", "install", "--quiet", "--no-progress", "--require-hashes", "--no-deps", "--link-mode", "copy"]
     command += ["--python-platform", f"{machine}-manylinux_2_36", "--python-version", python, "--target", str(target)]
+    command += ["--python", sys.executable]  # or uv looks for one, and fetches one
     env = {**os.environ, "SOURCE_DATE_EPOCH": "0", "PYTHONHASHSEED": "0"}
     done = subprocess.run([*command, *options, "-r", str(lock)], capture_output=True, text=True, check=False, env=env)
     if done.returncode == 0:
