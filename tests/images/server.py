@@ -31,7 +31,7 @@ class FakeRegistry:
 
     Attributes:
         faults: (method, part of the path, what): a status, "cut" (the connection), "lost" (done, but no answer),
-            "flip" (other bytes); each happens once, in order.
+            "flip" (other bytes), "short" (half of them); each happens once, in order.
         auth: "", "basic" or "bearer".
         subjects: whether it keeps track of referrers.
     """
@@ -44,6 +44,7 @@ class FakeRegistry:
     subjects: bool = False
     mounts: bool = True
     redirect: str = ""
+    location: str = ""
     asked: list[str] = field(default_factory=list)
     seen: list[tuple[str, str]] = field(default_factory=list)
 
@@ -88,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
             super().handle()
 
     def _any(self) -> None:
-        self.lost = self.flip = False
+        self.lost = self.flip = self.short = False
         path = urlsplit(self.path).path
         self.state.asked.append(f"{self.command} {path}")
         self.state.seen.append((path, self.headers.get("Authorization") or ""))
@@ -103,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
             if fault[2] == "cut":
                 self.rfile.read(min(10, int(self.headers.get("Content-Length") or 0)))
                 return self._cut()
-            self.lost, self.flip = fault[2] == "lost", fault[2] == "flip"
+            self.lost, self.flip, self.short = (fault[2] == word for word in ("lost", "flip", "short"))
         if not self._allowed(path):
             return self._challenge()
         found = PATH.fullmatch(path)
@@ -179,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         ):
             self.state.blobs[repo, query["mount"][0]] = data
             return self._send(201, b"")
-        self._send(202, b"", Location=f"/v2/{repo}/blobs/uploads/{uuid.uuid4()}?state=x")
+        self._send(202, b"", Location=self.state.location or f"/v2/{repo}/blobs/uploads/{uuid.uuid4()}?state=x")
         return None
 
     def _body(self) -> bytes:
@@ -202,6 +203,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if self.short:
+            self.wfile.write(body[: len(body) // 2])
+            return self._cut()
         if self.command != "HEAD":
             self.wfile.write(body)
         return None

@@ -154,6 +154,19 @@ def test_without_push_the_image_is_in_a_layout_and_the_lock_stays(cli: Cli, regi
     assert not (root / "images.lock").exists()
 
 
+def test_a_kept_layer_that_is_damaged_is_made_again(
+    cli: Cli, registry: FakeRegistry, root: Path, tmp_path: Path
+) -> None:
+    base = base_image(registry)
+    first = json.loads(cli("build", "--base", base, "--json").stdout)["images"][0]
+    for blob in (tmp_path / "cache" / "tidegate" / "images" / "blobs").iterdir():
+        blob.unlink()
+        blob.write_bytes(b"damaged")
+    done = cli("build", "--base", base, "--push", registry.host, "--json")
+    assert "installing" in done.stderr
+    assert json.loads(done.stdout)["images"][0]["digest"] == first["digest"]
+
+
 def test_a_file_of_another_hash_than_the_locks_is_refused(cli: Cli, registry: FakeRegistry, root: Path) -> None:
     (root / "images" / "base" / "requirements.txt").write_text("weights==1.0 --hash=" + DIGEST + "\n")
     done = cli("build", "--base", base_image(registry), "--push", registry.host)

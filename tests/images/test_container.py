@@ -6,10 +6,12 @@ import pytest
 
 from tests.images.conftest import Cli
 from tests.images.project import base_image
-from tests.images.server import FakeRegistry
+from tests.images.server import FakeRegistry, sha256
 from tidegate.author.images import read_lock
+from tidegate.images.registry import OCI_MANIFEST
 
-DIGEST = "sha256:" + "b" * 64
+BODY = b'{"schemaVersion": 2}'
+DIGEST = sha256(BODY)
 INSIDE = {
     "environment": DIGEST,
     "distributions": [["weights", "1.0"]],
@@ -51,10 +53,12 @@ def test_a_containerfile_is_built_by_the_tool_that_is_here_and_asked_what_is_ins
     (tools / name).write_text(TOOL)
     (tools / name).chmod(0o755)
     base = base_image(registry)
+    registry.put("team/base", "build", OCI_MANIFEST, BODY)  # what the tool would have pushed
     done = cli("build", "--base", base, "--push", f"{registry.host}/team")
     assert done.returncode == 0, done.stderr
     calls = [json.loads(line) for line in (tools / "calls").read_text().splitlines()]
-    assert f"BASE={base}" in calls[0]
+    assert f"BASE={base}" in next(c for c in calls if c[0] in ("bud", "build"))
+    assert ["pull", "--tls-verify=false", base] in calls or name == "docker"
     locked = read_lock(root).families["base"]
     assert locked.image == f"{registry.host}/team/base@{DIGEST}"
     assert (locked.environment, dict(locked.code)) == (DIGEST, INSIDE["code"])
@@ -76,3 +80,13 @@ def test_without_a_tool_a_containerfile_is_refused(cli: Cli, registry: FakeRegis
     done = cli("build", "--base", base_image(registry))
     assert "error[builder-missing]" in done.stderr
     assert done.returncode == 2
+
+
+def test_without_push_a_containers_image_stays_with_the_tool(
+    cli: Cli, registry: FakeRegistry, root: Path, tools: Path
+) -> None:
+    (tools / "podman").write_text(TOOL)
+    (tools / "podman").chmod(0o755)
+    done = cli("build", "--base", base_image(registry))
+    assert done.returncode == 0, done.stderr
+    assert not (root / "images.lock").exists()

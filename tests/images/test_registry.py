@@ -78,12 +78,30 @@ def test_bytes_of_another_digest_are_refused(registry: FakeRegistry, tmp_path: P
     assert not list(tmp_path.glob("*"))
 
 
-@pytest.mark.parametrize("fault", ["flip", "cut", 500])
+@pytest.mark.parametrize("fault", ["flip", "cut", "short", 500])
 def test_a_fetch_that_breaks_off_is_repeated(registry: FakeRegistry, tmp_path: Path, fault: object) -> None:
     digest = registry.add("it", DATA)
     registry.faults = [("GET", "blobs", fault)]
     Registry(registry.host).fetch("it", digest, tmp_path / "blob")
     assert [p.read_bytes() for p in tmp_path.glob("*")] == [DATA]
+
+
+@pytest.mark.parametrize("fault", ["cut", "short", 503])
+def test_an_answer_that_ends_early_is_asked_for_again(registry: FakeRegistry, fault: object) -> None:
+    digest = registry.add("it", DATA)
+    registry.put("it", "latest", OCI_MANIFEST, b'{"a": 1}')
+    registry.faults = [("GET", "manifests", fault), ("GET", "blobs", fault), ("PUT", "manifests", "lost")]
+    client = Registry(registry.host)
+    assert client.manifest("it", "latest").body == b'{"a": 1}'
+    assert client.read("it", digest) == DATA
+    client.push("it", "x", Manifest(b"{}", OCI_MANIFEST))
+
+
+@pytest.mark.parametrize("place", ["file:///etc/hostname", "ftp://localhost/x"])
+def test_a_registry_sends_us_to_no_file(registry: FakeRegistry, place: str) -> None:
+    registry.location = place
+    with pytest.raises(ServerError, match="sends us to"):
+        Registry(registry.host).upload("it", digest_of(DATA), DATA)
 
 
 def test_a_manifest_stored_under_another_digest_is_refused(registry: FakeRegistry) -> None:

@@ -62,9 +62,8 @@ def ls(json_: bool) -> None:
     """List the image families: what images.lock says of them, and whether their code is the working tree's."""
     project = read_project()
     locked = read_lock(project.root).families
-    code = source.components(project.root, source.entries(project.root, source.FILES)) if locked else {}
     names = sorted({*family.names(project), *locked})
-    rows = [_row(name, locked.get(name, Family()), code) for name in names]
+    rows = [_row(project, name, locked.get(name, Family())) for name in names]
     if json_:
         return click.echo(json.dumps({"images": rows}))
     for row in rows:
@@ -82,9 +81,16 @@ def _all(project: Project) -> list[str]:
     )
 
 
-def _row(name: str, locked: Family, code: dict[str, str]) -> dict[str, Any]:
-    state = "not pushed" if not locked.image else "current" if dict(locked.code) == code else "code differs"
+def _row(project: Project, name: str, locked: Family) -> dict[str, Any]:
+    state = _state(project, name, locked) if locked.image else "not pushed"
     return {"family": name, "state": state, "image": locked.image, "environment": locked.environment}
+
+
+def _state(project: Project, name: str, locked: Family) -> str:
+    if name not in family.names(project):
+        return "no folder"
+    files = source.entries(project.root, family.read(project, name).files)
+    return "current" if dict(locked.code) == source.components(project.root, files) else "code differs"
 
 
 def _line(built: Built) -> str:

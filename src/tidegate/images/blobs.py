@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tidegate.images.registry import Registry
+from tidegate.images.registry import Registry, file_digest
 from tidegate.project import cache_folder
 
 
@@ -20,6 +20,12 @@ def kept(digest: str) -> Path:
     return folder() / digest.removeprefix("sha256:")
 
 
+def whole(digest: str) -> bool:
+    """Whether a digest's file is there with all its bytes."""
+    path = kept(digest)
+    return path.is_file() and file_digest(path) == digest
+
+
 def fetched(registry: Registry, repository: str, digest: str) -> Path:
     """The file of a digest, fetched when it is not there.
 
@@ -27,6 +33,6 @@ def fetched(registry: Registry, repository: str, digest: str) -> Path:
         NotFound, Damaged, ServerError: the registry does not give it.
     """
     path = kept(digest)
-    if not path.exists():
+    if not whole(digest):
         registry.fetch(repository, digest, path)
     return path

@@ -18,6 +18,7 @@ from tidegate.images.image import Image, assemble
 from tidegate.images.layer import Layer
 from tidegate.images.packages import packages
 from tidegate.images.reference import below, parse
+from tidegate.images.registry import Registry
 
 Note = Callable[[str], None]
 
@@ -80,7 +81,7 @@ def _layered(family: Family, registry: str, output: Path, note: Note) -> Built:
     pushed = ""
     if target:
         pushed = str(push.push(parts.image, target, note))
-        push.attach(parts.image, target, parts.bill, bill.name)
+        push.attach(parts.image.manifest, target, parts.bill, bill.name)
     else:
         layout.write(parts.image, output, family.name)
     return Built(family.name, parts.image.digest, pushed, parts.environment, parts.code, parts.image.size, str(bill))
@@ -146,11 +147,13 @@ def _contained(family: Family, registry: str, output: Path, note: Note) -> Built
     note(f"building {family.containerfile.relative_to(family.root)} with {tool.name}")
     tool.build(family.containerfile, family.root, base, tag)
     inside = tool.look(tag, sorted(code))
+    target = below(registry, family.name) if registry else None
+    digest = tool.push(tag, parse(f"{target}:build")) if target else ""
     found = [sbom.Distribution(f"{n}-{v}", n, v) for n, v in inside["distributions"]]
-    digest, pushed = "", ""
-    if registry:
-        target = below(registry, family.name)
-        digest = tool.push(tag, parse(f"{target}:build"))
-        pushed = str(target.pinned(digest))
-    bill = _beside(output, family.name, sbom.write(f"{family.name}@{digest}", found, ()))
-    return Built(family.name, digest, pushed, inside["environment"], inside["code"], 0, str(bill))
+    content = sbom.write(f"{family.name}@{digest}" if digest else family.name, found, ())
+    bill = _beside(output, family.name, content)
+    if target:
+        pushed = Registry(target.host).manifest(target.repository, digest)
+        push.attach(pushed, target, content, bill.name)
+    image = str(target.pinned(digest)) if target else ""
+    return Built(family.name, digest, image, inside["environment"], inside["code"], 0, str(bill))

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.errors import ConfigError, Refused
-from tidegate.images.reference import Reference
+from tidegate.images.reference import Reference, parse
+from tidegate.images.registry import Registry
 
 TOOLS = ("buildah", "podman", "docker")
 _TAIL = 1500
@@ -31,6 +32,8 @@ class Tool:
         Raises:
             Refused: it does not build (code ``build-failed``).
         """
+        if base and (plain := self._plain(parse(base))):
+            _run(self.path, "pull", *plain, base)  # alone, so that nothing else is pulled without TLS
         word = "bud" if self.name == "buildah" else "build"
         _run(self.path, word, "--build-arg", f"BASE={base}", "-t", tag, "-f", str(containerfile), str(root))
 
@@ -65,9 +68,13 @@ class Tool:
             return next(str(d).partition("@")[2] for d in said if d.startswith(f"{target.host}/{target.repository}@"))
         with tempfile.TemporaryDirectory(prefix="tidegate-push-") as folder:
             file = Path(folder) / "digest"
-            plain = ["--tls-verify=false"] if target.host.partition(":")[0] in ("localhost", "127.0.0.1") else []
-            _run(self.path, "push", *plain, "--digestfile", str(file), tag, f"docker://{target}")
+            _run(self.path, "push", *self._plain(target), "--digestfile", str(file), tag, f"docker://{target}")
             return file.read_text().strip()
+
+    def _plain(self, image: Reference) -> list[str]:
+        """What makes the tool speak plain http to a registry of this machine; docker does so by itself."""
+        local = Registry(image.host).address.startswith("http://") and self.name != "docker"
+        return ["--tls-verify=false"] if local else []
 
 
 def find() -> Tool:

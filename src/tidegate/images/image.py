@@ -94,7 +94,7 @@ def _environment(base: Base, env: Mapping[str, str]) -> dict[str, str]:
     return below | ours | dict(env)
 
 
-def artifact(subject: Image, media_type: str, content: bytes, name: str) -> Manifest:
+def artifact(subject: Manifest, media_type: str, content: bytes, name: str) -> Manifest:
     """The manifest of something that belongs to an image, such as its bill of materials."""
     body = {
         "schemaVersion": 2,
@@ -105,7 +105,7 @@ def artifact(subject: Image, media_type: str, content: bytes, name: str) -> Mani
             Descriptor(media_type, digest_of(content), len(content)).as_json()
             | {"annotations": {"org.opencontainers.image.title": name}}
         ],
-        "subject": Descriptor(OCI_MANIFEST, subject.digest, len(subject.manifest.body)).as_json(),
+        "subject": Descriptor(subject.media_type, subject.digest, len(subject.body)).as_json(),
     }
     return Manifest(_encode(body), OCI_MANIFEST)
 

@@ -75,7 +75,7 @@ def _read(kept: Path) -> Packages | None:
         found = Packages(made, tuple(sbom.Distribution(**d) for d in body["distributions"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return found if made.file.is_file() and made.file.stat().st_size == body["size"] else None
+    return found if blobs.whole(made.descriptor.digest) else None
 
 
 def _keep(kept: Path, made: Packages) -> None:

@@ -43,7 +43,7 @@ def _below(registry: Registry, image: Image, target: Reference, digest: str) -> 
     registry.upload(target.repository, digest, file)
 
 
-def attach(image: Image, target: Reference, bill: bytes, name: str) -> str:
+def attach(image: Manifest, target: Reference, bill: bytes, name: str) -> str:
     """Store the bill of materials beside the image, where referrers of its digest are looked for; return its digest.
 
     Raises:

@@ -20,8 +20,9 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.message import Message
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from tidegate.errors import Damaged, NotFound, ServerError, TidegateError
 from tidegate.images.credentials import basic
@@ -38,6 +39,7 @@ _PIECE = 2**20
 _AGAIN = (0.2, 1.0, 3.0)  # seconds before each repetition
 _BUSY = {429, 500, 502, 503, 504}
 _LOCAL = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?")
+T = TypeVar("T")
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -78,6 +80,9 @@ class _Lost(Exception):
     """The registry is busy or broke off: worth repeating."""
 
 
+_BROKEN = (_Lost, http.client.HTTPException, ConnectionError, TimeoutError)
+
+
 @dataclass
 class Registry:
     """A client of one registry.
@@ -105,9 +110,8 @@ class Registry:
             Damaged: its bytes do not have the digest.
             ServerError: the registry refuses, is unreachable, or answers what it should not.
         """
-        with self._ask("GET", repository, f"manifests/{name}", {"Accept": _ACCEPT}) as answer:
-            body = answer.read(_SMALL)
-            made = Manifest(body, (answer.headers.get("Content-Type") or "").partition(";")[0])
+        headers, body = self._again(lambda: self._get(repository, f"manifests/{name}"))
+        made = Manifest(body, (headers.get("Content-Type") or "").partition(";")[0])
         if name.startswith("sha256:"):
             _check(f"{self.host}/{repository}@{name}", made.digest, name)
         return made
@@ -118,10 +122,16 @@ class Registry:
         Raises:
             NotFound, Damaged, ServerError: as ``manifest``.
         """
-        with self._ask("GET", repository, f"blobs/{digest}") as answer:
-            body: bytes = answer.read(_SMALL)
+        _, body = self._again(lambda: self._get(repository, f"blobs/{digest}"))
         _check(f"{self.host}/{repository}@{digest}", digest_of(body), digest)
         return body
+
+    def _get(self, repository: str, path: str) -> tuple[Message, bytes]:
+        with self._ask("GET", repository, path, {"Accept": _ACCEPT}) as answer:
+            body = answer.read(_SMALL)
+            if answer.length:  # read() does not tell of a connection that ended early
+                raise http.client.IncompleteRead(body, answer.length)
+            return answer.headers, body
 
     def fetch(self, repository: str, digest: str, target: Path) -> None:
         """Write a blob into a file that has only whole, checked content under its name.
@@ -129,19 +139,10 @@ class Registry:
         Raises:
             NotFound, Damaged, ServerError: as ``manifest``.
         """
-        for pause in (*_AGAIN, None):
-            with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".part-", delete=False) as out:
-                part = Path(out.name)
-            try:
-                self._fetch(repository, digest, part)
-                part.replace(target)
-                return
-            except (http.client.HTTPException, ConnectionError, TimeoutError, Damaged) as e:
-                if pause is None:
-                    raise _trouble(self.host, e) from e
-                self.wait(pause)
-            finally:
-                part.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part-") as folder:
+            part = Path(folder) / "blob"
+            self._again(lambda: self._fetch(repository, digest, part), Damaged)
+            part.replace(target)
 
     def _fetch(self, repository: str, digest: str, part: Path) -> None:
         with self._ask("GET", repository, f"blobs/{digest}") as answer, part.open("wb") as out:
@@ -150,6 +151,9 @@ class Registry:
 
     def has(self, repository: str, digest: str) -> bool:
         """Whether the repository holds the blob."""
+        return self._again(lambda: self._has(repository, digest))
+
+    def _has(self, repository: str, digest: str) -> bool:
         try:
             with self._ask("HEAD", repository, f"blobs/{digest}", push=True):
                 return True
@@ -162,7 +166,7 @@ class Registry:
         try:
             with self._ask("POST", repository, f"blobs/uploads/?{query}", {"Content-Length": "0"}, push=True) as answer:
                 return bool(answer.status == 201)
-        except TidegateError:
+        except (TidegateError, *_BROKEN):
             return False
 
     def upload(self, repository: str, digest: str, content: Path | bytes) -> None:
@@ -172,29 +176,21 @@ class Registry:
             Damaged: the registry received other bytes.
             ServerError: it refuses or stays unreachable.
         """
-        for pause in (*_AGAIN, None):
-            if self.has(repository, digest):
-                return
-            try:
-                self._upload(repository, digest, content)
-                return
-            except _Lost as e:
-                if pause is None:
-                    raise _trouble(self.host, e) from e
-                self.wait(pause)
+        self._again(lambda: self._upload(repository, digest, content))
 
     def _upload(self, repository: str, digest: str, content: Path | bytes) -> None:
+        if self._has(repository, digest):
+            return
         with self._ask("POST", repository, "blobs/uploads/", {"Content-Length": "0"}, push=True) as answer:
             place = urllib.parse.urljoin(self.address, answer.headers.get("Location") or "")
         place += ("&" if "?" in place else "?") + urllib.parse.urlencode({"digest": digest})
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-        scope = _scope(repository, push=True)
         try:
-            with _opened(content) as data, self._once("PUT", place, headers, data, scope):
+            with _opened(content) as data, self._once("PUT", place, headers, data, _scope(repository, push=True)):
                 return
-        except NotFound as e:  # the registry forgot the upload that it had begun
-            raise _Lost(str(e)) from e
+        except NotFound as e:
+            raise _Lost(f"it forgot the upload that it had begun: {e}") from e
 
     def push(self, repository: str, name: str, made: Manifest) -> bool:
         """Store a manifest under a tag or its digest; say whether the registry keeps track of its ``subject``.
@@ -203,11 +199,31 @@ class Registry:
             Damaged: the registry stored it under another digest.
             ServerError: it refuses or stays unreachable.
         """
+        return self._again(lambda: self._push(repository, name, made))
+
+    def _push(self, repository: str, name: str, made: Manifest) -> bool:
         headers = {"Content-Type": made.media_type, "Content-Length": str(len(made.body))}
         with self._ask("PUT", repository, f"manifests/{name}", headers, made.body, push=True) as answer:
             if said := answer.headers.get("Docker-Content-Digest"):
                 _check(f"{self.host}/{repository}:{name}", said, made.digest)
             return "OCI-Subject" in answer.headers
+
+    def _again(self, act: Callable[[], T], *also: type[Exception]) -> T:
+        """Do something, and again when the registry or the network breaks it off."""
+        for pause in _AGAIN:
+            try:
+                return act()
+            except (*_BROKEN, *also):  # type: ignore[misc]  # a tuple of exceptions
+                self.wait(pause)
+        try:
+            return act()
+        except _BROKEN as e:
+            raise ServerError(
+                f"registry {self.host} cannot be used: {e}",
+                allowed=f"It was asked {len(_AGAIN) + 1} times.",
+                hint="Look whether it is up, and reached from here.",
+                code="registry-unreachable",
+            ) from e
 
     @contextmanager
     def _ask(
@@ -221,15 +237,7 @@ class Registry:
         push: bool = False,
     ) -> Iterator[http.client.HTTPResponse]:
         url, scope = f"{self.address}{repository}/{path}", _scope(repository, push)
-        for pause in (*_AGAIN, None):
-            try:
-                answer = self._once(method, url, headers or {}, data, scope)
-                break
-            except _Lost as e:
-                if pause is None:
-                    raise _trouble(self.host, e) from e
-                self.wait(pause)
-        with answer:
+        with self._once(method, url, headers or {}, data, scope) as answer:
             yield answer
 
     def _once(
@@ -252,12 +260,21 @@ class Registry:
     def _send(
         self, method: str, url: str, headers: Mapping[str, str], data: Any, auth: str
     ) -> http.client.HTTPResponse:
+        self._check_address(url)
         request = urllib.request.Request(url, data=data, headers=dict(headers), method=method)
         # a registry that keeps its blobs elsewhere redirects there: the login stays behind
         if auth and urllib.parse.urlsplit(url).netloc == urllib.parse.urlsplit(self.address).netloc:
             request.add_unredirected_header("Authorization", auth)
         answer: http.client.HTTPResponse = _opener(url).open(request, timeout=120)
         return answer
+
+    def _check_address(self, url: str) -> None:
+        """Go only where the registry itself may stand: nowhere in plain text but on this machine, and into no file."""
+        allowed = ("https", "http") if self.address.startswith("http://") else ("https",)
+        if urllib.parse.urlsplit(url).scheme not in allowed:
+            raise ServerError(
+                f"registry {self.host} sends us to {url[:200]!r}", allowed="https.", code="registry-refused"
+            )
 
     def _answer(self, challenges: list[str], scope: str) -> bool:
         for said in challenges:
@@ -272,10 +289,7 @@ class Registry:
 
     def _token(self, challenge: Mapping[str, str], scope: str) -> str:
         realm = challenge["realm"]
-        if not realm.startswith("https://") and not self.address.startswith("http://"):
-            raise ServerError(
-                f"registry {self.host} asks for a login at {realm!r}", allowed="https.", code="registry-denied"
-            )
+        self._check_address(realm)
         query = {"scope": scope} | ({"service": challenge["service"]} if "service" in challenge else {})
         request = urllib.request.Request(f"{realm}{'&' if '?' in realm else '?'}{urllib.parse.urlencode(query)}")
         if login := basic(self.host):
@@ -350,14 +364,3 @@ def _words(error: urllib.error.HTTPError) -> str:
         return f"{said['code']}: {said.get('message', '')}"[:300]
     except (ValueError, KeyError, IndexError, TypeError, OSError, http.client.HTTPException):
         return str(error.reason)[:300]
-
-
-def _trouble(host: str, error: Exception) -> TidegateError:
-    if isinstance(error, TidegateError):
-        return error
-    return ServerError(
-        f"registry {host} cannot be used: {error}",
-        allowed=f"It was asked {len(_AGAIN) + 1} times.",
-        hint="Look whether it is up, and reached from here.",
-        code="registry-unreachable",
-    )
