@@ -206,6 +206,15 @@ def test_secrets_caches_and_ignored_files_stay_out(
     assert found == {"components/grade/component.py", "components/grade/marks.py", "pyproject.toml"}
 
 
+def test_a_project_that_a_repository_around_it_ignores_is_not_empty(
+    cli: Cli, registry: FakeRegistry, root: Path, tmp_path: Path
+) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    (tmp_path / ".gitignore").write_text("project/\n")
+    cli("build", "--base", base_image(registry), "--push", registry.host)
+    assert "components.grade.component:grade" in read_lock(root).families["base"].code
+
+
 def test_a_link_out_of_the_project_is_refused(cli: Cli, registry: FakeRegistry, root: Path) -> None:
     (root / "components" / "out").symlink_to("../../../../etc/hostname")
     done = cli("build", "--base", base_image(registry))

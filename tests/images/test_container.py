@@ -72,7 +72,7 @@ def test_a_build_that_fails_is_said_with_the_tools_words(
     (tools / "buildah").chmod(0o755)
     (tools / "fails").touch()
     done = cli("build", "--base", base_image(registry))
-    assert "error[build-failed]: buildah bud failed: no space" in done.stderr
+    assert "error[build-failed]: buildah pull failed: no space" in done.stderr
     assert done.returncode == 1
 
 
@@ -89,4 +89,6 @@ def test_without_push_a_containers_image_stays_with_the_tool(
     (tools / "podman").chmod(0o755)
     done = cli("build", "--base", base_image(registry))
     assert done.returncode == 0, done.stderr
+    assert "stays with podman as localhost/tidegate-base:build" in done.stderr
+    assert "layout" not in done.stdout
     assert not (root / "images.lock").exists()

@@ -51,7 +51,7 @@ def build_(families: tuple[str, ...], registry: str, base: str, output: Path | N
         return click.echo(json.dumps({"images": [{**asdict(b), "code": dict(b.code)} for b in made]}))
     for built in made:
         click.echo(_line(built))
-    if made and not registry:
+    if any(b.digest and not b.image for b in made):
         click.echo(f"in the layout {output or OUTPUT}; images.lock names what is pushed: --push REGISTRY")
     return None
 

@@ -149,6 +149,8 @@ def _contained(family: Family, registry: str, output: Path, note: Note) -> Built
     inside = tool.look(tag, sorted(code))
     target = below(registry, family.name) if registry else None
     digest = tool.push(tag, parse(f"{target}:build")) if target else ""
+    if not target:
+        note(f"the image stays with {tool.name} as {tag}")
     found = [sbom.Distribution(f"{n}-{v}", n, v) for n, v in inside["distributions"]]
     content = sbom.write(f"{family.name}@{digest}" if digest else family.name, found, ())
     bill = _beside(output, family.name, content)

@@ -59,7 +59,9 @@ def _of_git(root: Path) -> frozenset[str] | None:
         done = subprocess.run(command, capture_output=True, check=False, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return frozenset(os.fsdecode(n) for n in done.stdout.split(b"\0") if n) if done.returncode == 0 else None
+    names = frozenset(os.fsdecode(n) for n in done.stdout.split(b"\0") if n)
+    # none at all: the project stands in a folder that a repository around it ignores
+    return names if done.returncode == 0 and names else None
 
 
 def _entry(root: Path, path: Path) -> Entry:
