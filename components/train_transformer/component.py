@@ -5,7 +5,7 @@ from kfp.dsl import Dataset, Input, Model, Output
 import tidegate
 
 
-@tidegate.component(image="train")
+@tidegate.component(image="transformers")
 def train_transformer(
     data: Input[Dataset],
     model: Output[Model],

@@ -86,6 +86,23 @@ def test_the_settings_on_the_page_of_argo_are_settings(tmp_path: Path) -> None:
     assert said == replace(ArgoSettings(), context="staging", image="registry.example/tidegate@sha256:0000")
 
 
+def test_the_settings_and_the_lock_on_the_page_of_images_are_read(tmp_path: Path) -> None:
+    from tidegate.author.images import read_lock
+    from tidegate.images.family import read
+    from tidegate.images.reference import parse
+    from tidegate.project import read_project
+
+    settings, lock = blocks(ROOT / "docs/images.md", "toml")
+    (tmp_path / "pyproject.toml").write_text(settings)
+    (tmp_path / "images.lock").write_text(lock)
+    (tmp_path / "images" / "train").mkdir(parents=True)
+    (tmp_path / "images" / "train" / "requirements.txt").touch()
+    family = read(read_project(tmp_path), "train")
+    assert parse(family.base).digest
+    assert family.env == {"OMP_NUM_THREADS": "1"}
+    assert read_lock(tmp_path).families["train"].code
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):

@@ -26,7 +26,7 @@ from typing import Any
 from tidegate.errors import CodeMismatch, ConfigError, DefinitionError
 
 UNRESOLVED = "tidegate.invalid"
-REBUILD = "Build and push the image, then write its digest into images.lock."
+REBUILD = "tidegate images build --push REGISTRY"
 _FAMILY = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _PINNED = re.compile(r".+@sha256:[0-9a-f]{64}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

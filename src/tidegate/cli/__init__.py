@@ -28,6 +28,7 @@ COMMANDS = {
     "model": ("tidegate.cli.model", "List models, show versions, promote one, mirror into MLflow."),
     "gate": ("tidegate.cli.gate", "Judge evidence by a policy."),
     "audit": ("tidegate.cli.audit", "Verify the ledger."),
+    "images": ("tidegate.cli.images", "Build the images that components run in, list them."),
     "serve": ("tidegate.cli.serve", "Serve a registered model (Open Inference Protocol v2)."),
     "doctor": ("tidegate.cli.doctor", "Check this machine, the project and the store."),
 }

@@ -91,8 +91,19 @@ def key_parts(
 def environment_digest() -> str:
     """Digest of what runs the steps: installed distributions, Python's minor version, the machine, tidegate itself."""
     names = sorted({p.name.removesuffix(".dist-info") for s in sys.path if s for p in Path(s).glob("*.dist-info")})
-    lines = [f"python {sys.version_info.major}.{sys.version_info.minor}", f"machine {platform.machine()}", *names]
-    lines += _own_sources()
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return environment_of([*names, *_own_sources()], version, platform.machine())
+
+
+def environment_of(names: Sequence[str], python: str, machine: str) -> str:
+    """Digest of an environment that may be another than this one, such as an image's.
+
+    Args:
+        names: name and version of each distribution, sorted.
+        python: Python's minor version, ``3.11``.
+        machine: what it runs on, ``x86_64``.
+    """
+    lines = [f"python {python}", f"machine {machine}", *names]
     return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
