@@ -575,3 +575,9 @@ def test_as_pid_1_it_obeys_signals_and_reaps_what_daemons_leave(hasty_pod: Pod) 
     assert hasty_pod.await_file("exit") == "-15"
     hasty_pod.finish(143)
     assert process.wait(5) == 143
+
+
+def test_variables_left_for_the_command_come_over_those_of_the_image(pod: Pod) -> None:
+    (pod.folder / "env").write_bytes(b"A=from the step\n{{x}}\0B=\0")
+    code, out, _ = pod.run("sh", "-c", 'printf "%s|%s|%s" "$A" "$B" "$C"', env={**os.environ, "A": "old", "C": "kept"})
+    assert (code, out) == (0, b"from the step\n{{x}}||kept")

@@ -300,7 +300,8 @@ def prepare(site: Site) -> int:
         _log(site, folder)
         given = _provision(site, step, folder)
         resolver = Resolver(given, step.context, ready.extra)
-        shim.leave(shim.short(_command(step, resolver, folder), site.pod.folder), site.pod.folder)
+        command = shim.short(_command(step, resolver, folder), site.pod.folder)
+        shim.leave(command, site.pod.folder, _env(executor, resolver))
         kept.write_text(
             json.dumps({"key": step.key, "parts": dict(step.parts), "given": given, "started": time.time()})
         )

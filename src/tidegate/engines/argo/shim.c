@@ -2,6 +2,7 @@
  *
  * All it knows lies in one folder ($TIDEGATE_SHIM_FOLDER, or /tidegate):
  *   job   read: NUL-terminated strings, the number of words in decimal, then the words; "0" is nothing to run
+ *   env   read where it is there: NUL-terminated NAME=VALUE, put over the environment
  *   log   appended to: what the command says on stdout and stderr, which also go to ours
  *   exit  written, whole or not at all: the command's exit code, or -N when signal N ended it
  *   done  awaited: a decimal exit code, which becomes ours
@@ -116,18 +117,18 @@ static void fill_standard_files(void) {
     if (fd > 2) close(fd);
 }
 
-/* The whole file `job`, which ends in NUL. */
-static char *read_job(size_t *size) {
+/* A whole file, which ends in NUL. */
+static char *read_strings(const char *name, size_t *size) {
     struct stat s;
     char *data;
     ssize_t n = 1;
-    int fd = openat(folder, "job", O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &s)) broken("job: %s", strerror(errno));
-    if (!(data = malloc((size_t)s.st_size + 1))) broken("job: %s", strerror(errno));
+    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &s)) broken("%s: %s", name, strerror(errno));
+    if (!(data = malloc((size_t)s.st_size + 1))) broken("%s: %s", name, strerror(errno));
     for (*size = 0; n && *size <= (size_t)s.st_size; *size += (size_t)n)
-        if ((n = read(fd, data + *size, (size_t)s.st_size + 1 - *size)) < 0) broken("job: %s", strerror(errno));
+        if ((n = read(fd, data + *size, (size_t)s.st_size + 1 - *size)) < 0) broken("%s: %s", name, strerror(errno));
     close(fd);
-    if (*size != (size_t)s.st_size || !*size || data[*size - 1]) broken("job: it is cut off, or still being written");
+    if (*size != (size_t)s.st_size || !*size || data[*size - 1]) broken("%s: it is cut off, or still being written", name);
     return data;
 }
 
@@ -143,7 +144,7 @@ static long decimal(const char *text, long most) {
 /* The words to run; NULL is nothing to run. */
 static char **words(void) {
     size_t size, found = 0;
-    char *data = read_job(&size), *end = data + size, *at = data + strlen(data) + 1;
+    char *data = read_strings("job", &size), *end = data + size, *at = data + strlen(data) + 1;
     long count = decimal(data, (long)size);
     for (char *p = at; p < end; p += strlen(p) + 1) found++;
     if (count < 0) broken("job: it does not begin with a number");
@@ -153,6 +154,14 @@ static char **words(void) {
     if (!argv) broken("job: %s", strerror(errno));
     for (size_t i = 0; i < found; i++, at += strlen(at) + 1) argv[i] = at;
     return argv;
+}
+
+static void environment(void) {
+    if (faccessat(folder, "env", F_OK, 0)) return;
+    size_t size;
+    char *data = read_strings("env", &size);
+    for (char *at = data; at < data + size; at += strlen(at) + 1)
+        if (putenv(at)) broken("env: %s", strerror(errno));
 }
 
 /* The block that `exit` needs is taken while there is space: the command may fill the disk. */
@@ -330,6 +339,7 @@ int main(void) {
     take_signals();
     open_folder();
     char **argv = words();
+    environment();
     if (!argv) return 0;
     open_files();
     start(argv);

@@ -8,7 +8,7 @@ import shutil
 import signal
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tidegate.errors import StepFailed
@@ -59,10 +59,15 @@ def _in_file(word: str, index: int, folder: Path) -> str:
     return f"@tidegate:{file}"
 
 
-def leave(command: Sequence[str], folder: Path) -> None:
-    """Leave a command for the shim; an empty one lets it end at once."""
-    words = [str(len(command)), *command]
-    (folder / "job").write_bytes(b"".join(os.fsencode(w) + b"\0" for w in words))
+def leave(command: Sequence[str], folder: Path, env: Mapping[str, str] | None = None) -> None:
+    """Leave a command and its own environment variables for the shim; an empty command lets it end at once."""
+    if env:
+        (folder / "env").write_bytes(_strings(f"{n}={v}" for n, v in env.items()))
+    (folder / "job").write_bytes(_strings([str(len(command)), *command]))
+
+
+def _strings(words: Iterable[str]) -> bytes:
+    return b"".join(os.fsencode(w) + b"\0" for w in words)
 
 
 def open_to_others(folder: Path) -> None:
