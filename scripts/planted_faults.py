@@ -109,7 +109,7 @@ FAULTS = (
     ),
     Fault(
         "resume keeps steps whose inputs changed",
-        "engines/local/worker.py",
+        "engines/kept.py",
         "    if not record or json.dumps(record.inputs",
         "    if not record or False and json.dumps(record.inputs",
         "tests/engines/test_resume.py",

@@ -7,22 +7,23 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tidegate.author.images import check_code, check_pinned, read_lock
-from tidegate.engines.base import Arguments, check_arguments
+from tidegate.author.images import UNRESOLVED, check_code, check_pinned, read_lock
+from tidegate.engines.base import Arguments, Engine, check_arguments
 from tidegate.engines.local.engine import LocalEngine, check_host
 from tidegate.engines.local.host import read_host
 from tidegate.engines.local.kubernetes import not_applied
-from tidegate.engines.own import own_step
+from tidegate.engines.own import own_step, plain
 from tidegate.engines.values import Values, values_from_json
-from tidegate.errors import Conflict, DefinitionError, NotFound, ParameterError, Trouble
+from tidegate.errors import ClusterError, Conflict, DefinitionError, NotFound, ParameterError, Trouble
 from tidegate.ir.check import check
 from tidegate.ir.kept import Kept, watching
 from tidegate.ir.load import Definition, is_compiled, load, of_pipeline
+from tidegate.ir.placeholder import placeholders
 from tidegate.plan.build import build
 from tidegate.plan.difference import definition_changes
-from tidegate.plan.events import CANCELED, FAILED, SUCCEEDED, Event, Notice, Outcome
+from tidegate.plan.events import CANCELED, FAILED, RUNNING, SUCCEEDED, Event, Notice, Outcome
 from tidegate.plan.key import environment_digest
 from tidegate.plan.model import ArtifactSlot, Constant, Container, Dag, Plan, Task
 from tidegate.plan.value import Artifact
@@ -33,6 +34,12 @@ from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs, digest_path
 from tidegate.store.open import open_store
 from tidegate.store.runs import OutcomeRecord, RunRecord, Runs, StepRecord, new_run_id
+
+if TYPE_CHECKING:
+    from tidegate.engines.argo.packed import Packed
+
+LOCAL, ARGO = "local", "argo"
+ORIGIN = ("commit", "dirty", "environment", "user", "target")
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,10 @@ class Options:
         resume: go on with this run (an id, or ``last``) instead of starting one: what finished stays finished.
         mirror: write the run into MLflow when it is over; None = where MLflow is installed and the project
             does not say ``mlflow = false``.
+        engine: ``local`` or ``argo``.
+        logs: pass on what steps write (Argo: fetch it while they run).
+        mutable_images: let a cluster run images by tag, which may change under a run.
+        interrupted: asked when Ctrl-C is pressed while Argo runs: ``stop`` the run, or ``detach`` from it.
     """
 
     store: str | None = None
@@ -107,6 +118,10 @@ class Options:
     artifacts: Mapping[str, Path] = field(default_factory=dict)
     resume: str = ""
     mirror: bool | None = None
+    engine: str = LOCAL
+    logs: bool = False
+    mutable_images: bool = False
+    interrupted: Callable[[], str] = lambda: "stop"
 
 
 def prepare(target: Any, *, fresh: bool = False) -> Prepared:
@@ -171,8 +186,17 @@ def check_run(prepared: Prepared, parameters: Mapping[str, Any], options: Option
             raise NotFound(f"the input artifact {name!r} is not at {path}", allowed="A file or folder that exists.")
     given = Arguments({**prepared.definition.parameters, **parameters}, {n: [] for n in options.artifacts})
     arguments = check_arguments(prepared.plan, given)
-    check_host(prepared.plan, read_host(prepared.project))
+    _check_engine(prepared, options)
     return arguments
+
+
+def _check_engine(prepared: Prepared, options: Options) -> None:
+    if options.engine == LOCAL:
+        return check_host(prepared.plan, read_host(prepared.project))
+    from tidegate.engines.argo.start import check_store
+
+    check_store(options.store or prepared.project.store_uri)
+    return check_images(prepared, mutable=options.mutable_images)
 
 
 def run(
@@ -181,7 +205,7 @@ def run(
     options: Options | None = None,
     report: Callable[[Event], None] = lambda _: None,
 ) -> Run:
-    """Run a pipeline on this machine.
+    """Run a pipeline, on this machine or on a cluster.
 
     Args:
         target: ``FILE[:PIPELINE]``, a module, compiled IR, a pipeline function, or what ``prepare`` made of one.
@@ -201,11 +225,12 @@ def run(
     store = open_store(options.store or prepared.project.store_uri)
     slots = prepared.plan.root.interface.artifacts
     arguments = Arguments(arguments.parameters, _given(options.artifacts, slots, Blobs(store)))
-    record = _record(prepared, arguments)
+    record = _record(prepared, arguments, options.engine)
+    engine = _engine(prepared, arguments, options, store, record, {})
     runs = Runs(store)
     runs.keep_plan(record.plan_digest, prepared.definition.spec)
     runs.create(record)
-    return _run(prepared, arguments, options, store, record.id, report, {})
+    return _run(prepared, arguments, options, store, engine, record.id, report)
 
 
 def _resume(
@@ -220,8 +245,16 @@ def _resume(
     artifacts = values_from_json({"artifacts": record.artifacts}).artifacts
     finished = {s.path: s for s in runs.steps(record.id) if s.state == SUCCEEDED}
     arguments = Arguments(record.parameters, artifacts)
+    if record.engine != options.engine:
+        raise ParameterError(
+            f"run {record.id} began on the engine {record.engine}",
+            allowed="A run goes on where it began.",
+            hint=f"--engine {record.engine}",
+            code="resume-changed",
+        )
+    engine = _engine(prepared, arguments, options, store, record, finished)
     runs.reopen(record.id)
-    return _run(prepared, arguments, options, store, record.id, report, finished)
+    return _run(prepared, arguments, options, store, engine, record.id, report)
 
 
 def _check_same(
@@ -252,7 +285,35 @@ def _check_same(
             hint="Start a new run (without --resume), or leave -p and -a out.",
             code="resume-changed",
         )
-    check_host(prepared.plan, read_host(prepared.project))
+    _check_engine(prepared, options)
+
+
+def _engine(
+    prepared: Prepared,
+    arguments: Arguments,
+    options: Options,
+    store: Store,
+    record: RunRecord,
+    finished: Mapping[str, StepRecord],
+) -> Engine:
+    if options.engine == LOCAL:
+        host, jobs = read_host(prepared.project), options.jobs or os.cpu_count() or 1
+        return LocalEngine(store, host, record.id, jobs, options.cache, finished)
+    from tidegate.engines.argo.kube import open_cluster
+    from tidegate.engines.argo.start import Submission, argo_engine, argo_settings
+
+    settings = argo_settings(prepared.project)
+    how = Submission(options.logs, again=bool(options.resume), interrupted=options.interrupted)
+    packed = packed_definition(prepared, record, use_cache=options.cache)
+    return argo_engine(packed, prepared.plan, arguments, record, store, open_cluster(settings.context), settings, how)
+
+
+def packed_definition(prepared: Prepared, record: RunRecord | None = None, *, use_cache: bool = True) -> Packed:
+    """Return what a Workflow carries to its pods, with where it came from where a run's record says so."""
+    from tidegate.engines.argo.packed import Packed
+
+    origin = {n: getattr(record, n) for n in ORIGIN} if record else {}
+    return Packed(prepared.definition.spec, prepared.definition.platforms or {}, origin, use_cache)
 
 
 def _run(
@@ -260,29 +321,36 @@ def _run(
     arguments: Arguments,
     options: Options,
     store: Store,
+    engine: Engine,
     run_id: str,
     report: Callable[[Event], None],
-    finished: Mapping[str, StepRecord],
 ) -> Run:
-    if ignored := not_applied(prepared.plan):
+    ignored = not_applied(prepared.plan) if options.engine == LOCAL else ""
+    if ignored:
         report(Notice(f"not applied locally: {ignored}"))
-    host, jobs = read_host(prepared.project), options.jobs or os.cpu_count() or 1
-    engine = LocalEngine(store, host, run_id, jobs, options.cache, finished)
     try:
         outcome = engine.run(prepared.plan, arguments, report)
     except Conflict:
         raise  # another process runs this run: its outcome is not ours to write
+    except ClusterError:
+        raise  # the run may go on there: its end is the cluster's to write
     except BaseException as e:
         state = CANCELED if isinstance(e, KeyboardInterrupt) else FAILED
         error = {"code": "interrupted", "message": str(e) or type(e).__name__}
         Runs(store).finish(run_id, OutcomeRecord(state, error=error))
         raise
+    if outcome.state == RUNNING:
+        return Run(outcome, store)
     Runs(store).finish(run_id, _finished(outcome))
     return Run(outcome, store, *_mirror(store, run_id, options, prepared.project.setting("mlflow"), report))
 
 
-def check_images(prepared: Prepared) -> None:
+def check_images(prepared: Prepared, *, mutable: bool = False) -> None:
     """Refuse what a cluster could not run: images without a digest, code that is not what the image holds.
+
+    Args:
+        prepared: what is to run there.
+        mutable: allow images by tag; a family that was never pushed is refused all the same.
 
     Raises:
         DefinitionError: a mutable or unresolved image.
@@ -291,8 +359,9 @@ def check_images(prepared: Prepared) -> None:
     lock = read_lock(prepared.project.root)
     for executor in prepared.plan.executors.values():
         if isinstance(executor, Container):
-            image = "".join(p for p in getattr(executor.image, "parts", ()) if isinstance(p, str))
-            check_pinned(image)
+            image = plain(executor.image)
+            if not placeholders(executor.image) and not (mutable and not image.startswith(UNRESOLVED)):
+                check_pinned(image)
             if step := own_step(executor):
                 check_code(lock, image, step.function, step.code_digest)
 
@@ -318,14 +387,14 @@ def _given(paths: Mapping[str, Path], slots: Mapping[str, ArtifactSlot], blobs: 
     }
 
 
-def _record(prepared: Prepared, arguments: Arguments) -> RunRecord:
+def _record(prepared: Prepared, arguments: Arguments, engine: str) -> RunRecord:
     code = revision(prepared.project.root)
     return RunRecord(
         id=new_run_id(),
         pipeline=prepared.plan.name,
         plan_digest=prepared.plan.digest,
         parameters=dict(arguments.parameters),
-        engine="local",
+        engine=engine,
         commit=code.commit,
         dirty=code.dirty,
         environment=environment_digest(),

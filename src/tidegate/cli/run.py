@@ -34,11 +34,14 @@ END_SECONDS = 5.0  # more than killed steps take to end
 @click.option(
     "-a", "--artifact", "artifacts", multiple=True, metavar="NAME=PATH", help="An input artifact of the root."
 )
-@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True, help="Where to run.")
+@click.option(
+    "--engine", type=click.Choice([api.LOCAL, api.ARGO]), default=api.LOCAL, show_default=True, help="Where to run."
+)
 @click.option("--store", metavar="URI", help="Where artifacts, cache, runs and registry live.")
 @click.option("-j", "--jobs", type=click.IntRange(1, 1024), help="Steps at a time; all cores by default.")
 @click.option("--no-cache", is_flag=True, help="Run every step, whatever the cache holds.")
 @click.option("--resume", metavar="RUN", default="", help="Go on with a run (an id, or 'last'): what finished stays.")
+@click.option("--allow-tags", is_flag=True, help="Let a cluster run images by tag, which may change under the run.")
 @click.option("--no-mirror", is_flag=True, help="Do not write the run into MLflow.")
 @click.option("--dry-run", is_flag=True, help="Check the definition and the parameters, list the steps, run nothing.")
 @click.option("--verbose", is_flag=True, help="Show what the steps write.")
@@ -53,12 +56,13 @@ def command(
     jobs: int | None,
     no_cache: bool,
     resume: str,
+    allow_tags: bool,
     no_mirror: bool,
     dry_run: bool,
     verbose: bool,
     as_json: bool,
 ) -> int:
-    """Run a pipeline on this machine.
+    """Run a pipeline on this machine, or on a cluster with Argo Workflows.
 
     FILE is a Python file or module with a @dsl.pipeline, or a compiled IR (YAML or JSON).
     """
@@ -66,10 +70,22 @@ def command(
     prepared = api.prepare(target, fresh=no_cache)
     parameters = values.parameters(prepared.plan, typed, file)
     given = {name: Path(path) for name, path in (values.split(a, "-a") for a in artifacts)}
-    options = api.Options(store, jobs, not no_cache, given, resume, False if no_mirror else None)
+    logs = verbose or as_json
+    options = api.Options(
+        store,
+        jobs,
+        not no_cache,
+        given,
+        resume,
+        False if no_mirror else None,
+        engine,
+        logs,
+        allow_tags,
+        _stop_or_detach,
+    )
     if dry_run:
         return _dry_run(prepared, parameters, options, as_json)
-    with Progress(sys.stderr if as_json else sys.stdout, logs=verbose or as_json) as progress:
+    with Progress(sys.stderr if as_json else sys.stdout, logs=logs) as progress:
         run = api.run(prepared, parameters, options, progress.report)
     if run.notice:
         click.echo(f"note: {run.notice}", err=True)
@@ -78,6 +94,14 @@ def command(
     elsewhere = run.store.uri != open_store().uri
     _show(run, run.store.uri if elsewhere else None, err=as_json)
     return {SUCCEEDED: 0, FAILED: 1}.get(run.state, 130)
+
+
+def _stop_or_detach() -> str:
+    """Ask, where somebody can answer, whether a run on a cluster is to end or only no longer to be watched."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return "stop"
+    answer = click.prompt("the run goes on in the cluster: stop it, or detach?", default="stop", err=True)
+    return "detach" if answer.strip().lower().startswith("d") else "stop"
 
 
 def _listen_for_the_end() -> None:

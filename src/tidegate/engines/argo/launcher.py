@@ -26,6 +26,7 @@ from tidegate.engines.argo.pod import Pod, read_pod
 from tidegate.engines.argo.site import Site
 from tidegate.engines.graph import Ready, task_context
 from tidegate.engines.importer import bring
+from tidegate.engines.kept import kept_outputs
 from tidegate.engines.own import own_step
 from tidegate.engines.redact import forms, redact_error, redact_file
 from tidegate.engines.resolve import Resolver
@@ -66,6 +67,7 @@ class Done:
     error: Mapping[str, Any] | None = None
     log: str = ""
     code: int = 0
+    kept: StepRecord | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -111,16 +113,29 @@ def _recorded(site: Site, perform: Callable[[Ready], tuple[Step | None, Done]]) 
 def _perform(site: Site, ready: Ready) -> tuple[Step | None, Done]:
     executor = site.plan.executors[str(ready.task.component.body)]
     if isinstance(executor, Importer):
-        return None, _import(site, ready, executor)
+        return None, _kept(site, ready) or _import(site, ready, executor)
     step = _step(site, ready, executor)
-    return step, _cached(site, step) or _run(site, step)
+    return step, _kept(site, ready) or _cached(site, step) or _run(site, step)
+
+
+def _kept(site: Site, ready: Ready) -> Done | None:
+    """The step's end before the run was resumed, if it had the same inputs and its outputs are whole."""
+    record = site.runs.find_step(site.pod.run_id, site.pod.step)
+    record = record if record and record.state == SUCCEEDED else None
+    outputs, damage = kept_outputs(record, ready, site.blobs)
+    if damage:
+        print(f"tidegate: what the step made is damaged, it runs again: {damage}", file=sys.stderr)
+    if not outputs:
+        return None
+    print("tidegate: this step finished before the run was resumed", flush=True)
+    return Done(SUCCEEDED, outputs, kept=record)
 
 
 def _import(site: Site, ready: Ready, importer: Importer) -> Done:
     resolver = _resolver(site, ready, {"parameterValues": dict(ready.inputs.parameters), "artifacts": {}})
     uri = as_text(ready.inputs.parameters[importer.parameter]) if importer.parameter else ""
     uri = resolver.text(importer.uri) if importer.uri else uri
-    cache = None if importer.reimport or not site.pod.use_cache else site.cache
+    cache = None if importer.reimport or not site.packed.use_cache else site.cache
     artifact = bring(uri, importer.type, substitute(importer.metadata, resolver), site.blobs, cache, Path.cwd())
     return Done(SUCCEEDED, Values({}, {"artifact": [artifact]}))
 
@@ -157,7 +172,7 @@ def _key_parts(ready: Ready, container: Container, resolver: Resolver) -> KeyPar
 
 
 def _cached(site: Site, step: Step) -> Done | None:
-    if not site.pod.use_cache or not step.ready.task.cache:
+    if not site.packed.use_cache or not step.ready.task.cache:
         return None
     found = site.cache.lookup(step.key, site.blobs)
     if isinstance(found, Miss):
@@ -268,6 +283,8 @@ def _tell_argo(pod: Pod, done: Done) -> None:
 
 
 def _record(site: Site, ready: Ready | None, step: Step | None, done: Done, seconds: float) -> None:
+    if done.kept:
+        return
     record = StepRecord(
         path=site.pod.step,
         state=done.state,
@@ -293,7 +310,7 @@ def prepare(site: Site) -> int:
         executor = site.plan.executors[str(ready.task.component.body)]
         assert isinstance(executor, Container)
         step = _step(site, ready, executor)
-        if done := _cached(site, step):
+        if done := _kept(site, ready) or _cached(site, step):
             shim.leave([], site.pod.folder)
             return step, done
         folder = _fresh(site.pod.folder / "work")

@@ -19,11 +19,19 @@ MAX_UNPACKED = 64 << 20
 
 @dataclass(frozen=True)
 class Packed:
-    """What pods are told of the run: the definition, and where it came from (commit, user, target …)."""
+    """What pods are told of the run.
+
+    Attributes:
+        spec: the PipelineSpec, checked.
+        platforms: its platform settings.
+        origin: where it came from, as fields of a run's record: commit, user, target …
+        use_cache: look for results of earlier runs.
+    """
 
     spec: Mapping[str, Any]
     platforms: Mapping[str, Any]
     origin: Mapping[str, str] = field(default_factory=dict)
+    use_cache: bool = True
 
     @property
     def plan(self) -> Plan:

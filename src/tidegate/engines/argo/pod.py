@@ -27,7 +27,6 @@ class Pod:
         statuses: how tasks ended that the step asks about, by name, in Argo's words.
         attempt: 0 for the first try.
         phase: how the Workflow ended, for the pod that ends it.
-        use_cache: look for results of earlier runs.
     """
 
     run_id: str
@@ -39,7 +38,6 @@ class Pod:
     statuses: Mapping[str, str] = field(default_factory=dict)
     attempt: int = 0
     phase: str = ""
-    use_cache: bool = True
 
 
 def read_pod(env: Mapping[str, str] = os.environ) -> Pod:
@@ -54,7 +52,6 @@ def read_pod(env: Mapping[str, str] = os.environ) -> Pod:
         _json(env, "TIDEGATE_STATUSES"),
         int(env.get("TIDEGATE_ATTEMPT") or 0),
         env.get("TIDEGATE_PHASE", ""),
-        env.get("TIDEGATE_CACHE") != "off",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import threading
@@ -15,6 +14,7 @@ from typing import Any
 from tidegate.engines import files
 from tidegate.engines.graph import Ready, task_context
 from tidegate.engines.importer import bring
+from tidegate.engines.kept import kept_outputs
 from tidegate.engines.local import kubernetes
 from tidegate.engines.local.claims import create_claim, delete_claim
 from tidegate.engines.local.command import Asked, Claim, PythonStep, asked
@@ -25,8 +25,8 @@ from tidegate.engines.local.packages import installed, interpreter
 from tidegate.engines.local.process import Job, Launcher, Process
 from tidegate.engines.redact import forms, redact_error, redact_file, redacted
 from tidegate.engines.resolve import Resolver
-from tidegate.engines.values import Values, from_cache, to_cache, values_from_json
-from tidegate.errors import Damaged, NotFound, StepFailed, TidegateError
+from tidegate.engines.values import Values, from_cache, to_cache
+from tidegate.errors import StepFailed, TidegateError
 from tidegate.ir.placeholder import as_text, placeholders, substitute
 from tidegate.plan.events import CANCELED, FAILED, SUCCEEDED, Notice, Report, StepLog
 from tidegate.plan.key import KeyParts, key_parts, named_key
@@ -114,17 +114,10 @@ def perform(site: Site, ready: Ready, executor: Executor) -> Done:
 def _kept(site: Site, ready: Ready) -> Done | None:
     """The step's end before the run was interrupted, if it had the same inputs and its outputs are whole."""
     record = site.finished.get(ready.path)
-    # as text, since NaN is not equal to itself
-    if not record or json.dumps(record.inputs, sort_keys=True) != json.dumps(ready.inputs.as_json(), sort_keys=True):
-        return None
-    outputs = values_from_json(record.outputs)
-    try:
-        for artifact in (a for found in outputs.artifacts.values() for a in found if a.digest):
-            site.blobs.check(artifact.digest, artifact.kind)
-    except (Damaged, NotFound) as e:
-        site.report(Notice(f"{ready.path}: what it made is damaged, it runs again: {e.found}"))
-        return None
-    return Done(SUCCEEDED, outputs, cached=True, kept=True)
+    outputs, damage = kept_outputs(record, ready, site.blobs)
+    if damage:
+        site.report(Notice(f"{ready.path}: what it made is damaged, it runs again: {damage}"))
+    return Done(SUCCEEDED, outputs, cached=True, kept=True) if outputs else None
 
 
 def _imported(site: Site, ready: Ready, importer: Importer) -> Done:

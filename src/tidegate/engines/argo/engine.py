@@ -1,0 +1,233 @@
+"""The Argo engine: submit a Workflow under the run's own name, watch it, and say how it ended from what it recorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tidegate.engines.argo import nodes
+from tidegate.engines.argo.cluster import WORKFLOW, Cluster, Object
+from tidegate.engines.argo.follow import Follower
+from tidegate.engines.argo.outcome import Ended, outcome
+from tidegate.engines.argo.settings import ArgoSettings
+from tidegate.engines.argo.site import run_context
+from tidegate.engines.base import Arguments
+from tidegate.errors import ClusterError, Conflict
+from tidegate.plan.events import (
+    CANCELED,
+    FAILED,
+    RUNNING,
+    SKIPPED,
+    SUCCEEDED,
+    Notice,
+    Outcome,
+    Report,
+    StepFinished,
+    StepStarted,
+)
+from tidegate.plan.model import Plan
+from tidegate.store.base import Store
+from tidegate.store.runs import RunRecord, Runs, StepRecord
+
+RUN_LABEL = "tidegate.dev/run"
+STOP, DETACH = "stop", "detach"
+STUCK_SECONDS = 60.0
+PATIENCE_SECONDS = 600.0
+RECORD_SECONDS = 10.0
+WATCH_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class ArgoEngine:
+    """Runs a plan on a cluster with Argo Workflows.
+
+    Args:
+        store: the store that pods and this process share.
+        cluster: the cluster.
+        settings: names in it.
+        record: the run's first record.
+        workflow: the Workflow to submit; None to watch one that is there.
+        logs: pass on what steps write while they run.
+        interrupted: asked when Ctrl-C is pressed: ``stop`` the run, or ``detach`` from it.
+        clock: seconds that only grow.
+        pause: waits, in seconds.
+    """
+
+    store: Store
+    cluster: Cluster
+    settings: ArgoSettings
+    record: RunRecord
+    workflow: Object | None
+    logs: bool = False
+    interrupted: Callable[[], str] = lambda: STOP
+    clock: Callable[[], float] = time.monotonic
+    pause: Callable[[float], None] = time.sleep
+
+    def run(self, plan: Plan, arguments: Arguments, report: Report) -> Outcome:
+        """Run the plan; a run that is left running has the state RUNNING."""
+        watch = _Watch(self, plan, arguments, report)
+        try:
+            if self.workflow:
+                self._submit()
+            return watch.to_the_end()
+        except KeyboardInterrupt:
+            if self.interrupted() == DETACH:
+                return Outcome(self.record.id, RUNNING, seconds=watch.seconds)
+            stop(self.cluster, self.settings.namespace, self.record.id)
+            return watch.outcome(CANCELED)
+
+    def _submit(self) -> None:
+        """Submit once: after an answer that was lost, a Workflow of this name is ours."""
+        assert self.workflow
+        try:
+            self.cluster.create(self.workflow)
+        except Conflict:
+            if not self._is_ours():
+                raise
+        except ClusterError as e:
+            if e.code == "cluster-denied" or not self._appeared():
+                raise
+
+    def _is_ours(self) -> bool:
+        found = self.cluster.find(WORKFLOW, self.record.id, self.settings.namespace)
+        return bool(found) and (found or {})["metadata"].get("labels", {}).get(RUN_LABEL) == self.record.id
+
+    def _appeared(self) -> bool:
+        self.pause(1.0)
+        return self._is_ours()
+
+
+def stop(cluster: Cluster, namespace: str, run_id: str) -> None:
+    """End a run now: its pods are told to end, nothing new starts."""
+    cluster.patch(WORKFLOW, run_id, namespace, {"spec": {"shutdown": "Terminate"}})
+
+
+@dataclass
+class _Watch:
+    engine: ArgoEngine
+    plan: Plan
+    arguments: Arguments
+    report: Report
+    started: float = 0.0
+    seen: dict[str, str] = field(default_factory=dict)
+    records: dict[str, StepRecord] = field(default_factory=dict)
+    stuck: dict[str, float] = field(default_factory=dict)
+    latest: Mapping[str, Any] = field(default_factory=dict)
+    error: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        self.started = self.engine.clock()
+        self.runs = Runs(self.engine.store)
+
+    @property
+    def seconds(self) -> float:
+        return self.engine.clock() - self.started
+
+    def to_the_end(self) -> Outcome:
+        with Follower(
+            self.engine.cluster, self.engine.settings.namespace, self.engine.record.id, self.report
+        ) as follower:
+            unreachable = 0.0
+            while True:
+                try:
+                    if phase := self._watch(follower if self.engine.logs else None):
+                        return self.outcome(nodes.STATES.get(phase, FAILED))
+                    unreachable = 0.0
+                except ClusterError as e:
+                    unreachable = unreachable or self.engine.clock()
+                    if e.code == "cluster-denied" or self.engine.clock() - unreachable > PATIENCE_SECONDS:
+                        raise
+                    self.report(Notice(f"the cluster does not answer, the run goes on there: {e.found}"))
+                    self.engine.pause(5.0)
+
+    def _watch(self, follower: Follower | None) -> str:
+        labels = {RUN_LABEL: self.engine.record.id}
+        for change in self.engine.cluster.watch(
+            WORKFLOW, self.engine.settings.namespace, labels, seconds=WATCH_SECONDS
+        ):
+            if change.type == "DELETED":
+                self.error = {"code": "argo-deleted", "message": "somebody deleted the Workflow while it ran"}
+                return "Error"
+            self._look(change.object, follower)
+            if phase := nodes.root_phase(change.object):
+                return phase
+        self._end_what_is_stuck()
+        return ""
+
+    def _look(self, workflow: Object, follower: Follower | None) -> None:
+        self.latest = workflow
+        for path, node in nodes.steps(workflow).items():
+            before, self.seen[path] = self.seen.get(path, ""), node.state
+            if node.state == RUNNING and before != RUNNING:
+                self.report(StepStarted(path))
+            if node.state == RUNNING and follower:
+                follower.follow(path, node.id)
+            if node.state in (SUCCEEDED, FAILED) and before != node.state:
+                self._finished(node, before)
+            self._note_stuck(path, node)
+
+    def _finished(self, node: nodes.Node, before: str) -> None:
+        if not before:
+            self.report(StepStarted(node.step))
+        record = self._record(node)
+        if not record:
+            return self.report(StepFinished(node.step, FAILED, error=nodes.lost(node)))
+        error = record.error or (nodes.lost(node) if node.state == FAILED else None)
+        state = FAILED if node.state == FAILED else record.state
+        note = f"{record.attempts} attempts" if record.attempts > 1 else ""
+        return self.report(StepFinished(node.step, state, record.cached, record.seconds, error, note))
+
+    def _record(self, node: nodes.Node) -> StepRecord | None:
+        """The record that a step's pod left before it ended; a pod that failed may have left none."""
+        record = self.runs.find_step(self.engine.record.id, node.step)
+        if not record and node.state == SUCCEEDED:
+            raise ClusterError(
+                f"the step {node.step} succeeded, and {self.engine.store.uri} has no record of it",
+                allowed="Pods and this command use one store.",
+                hint=f"Compare the Secret {self.engine.settings.store_secret} with TIDEGATE_STORE here.",
+                code="argo-store-differs",
+            )
+        if record:
+            self.records[node.step] = record
+        return record
+
+    def _note_stuck(self, path: str, node: nodes.Node) -> None:
+        if not node.stuck:
+            self.stuck.pop(path, None)
+        elif path not in self.stuck:
+            self.stuck[path] = self.engine.clock()
+            self.report(Notice(f"{path} cannot start: {node.stuck}"))
+
+    def _end_what_is_stuck(self) -> None:
+        """A pod whose image is missing waits for ever: after a minute the run ends."""
+        late = [p for p, since in self.stuck.items() if self.engine.clock() - since > STUCK_SECONDS]
+        if late and not self.error:
+            node = nodes.steps(self.latest)[late[0]]
+            self.error = {**nodes.lost(node), "step": late[0]}
+            stop(self.engine.cluster, self.engine.settings.namespace, self.engine.record.id)
+
+    def outcome(self, state: str) -> Outcome:
+        """How the run ended; what was not reported yet is reported."""
+        record = self.engine.record
+        self.records |= {r.path: r for r in self.runs.steps(record.id)}
+        found = outcome(
+            self.plan,
+            self.arguments,
+            run_context(self.plan, record, self.engine.store.uri),
+            self.records,
+            Ended(state, self.seconds, self._lost, self._whole_error()),
+        )
+        for step in found.steps:
+            if self.seen.get(step.step, "") not in (SUCCEEDED, FAILED) and step.state in (SKIPPED, FAILED):
+                self.report(step)
+        return found
+
+    def _lost(self, path: str) -> Mapping[str, Any] | None:
+        node = nodes.steps(self.latest).get(path) if self.latest else None
+        return nodes.lost(node) if node and node.state == FAILED else None
+
+    def _whole_error(self) -> Mapping[str, Any] | None:
+        message = self.latest.get("status", {}).get("message", "") if self.latest else ""
+        return self.error or ({"code": "argo-failed", "message": message} if message else None)

@@ -1,0 +1,71 @@
+"""What running steps write, passed on while they run: one thread a pod."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from types import TracebackType
+
+from tidegate.engines.argo.cluster import POD, Cluster
+from tidegate.errors import ClusterError, NotFound
+from tidegate.plan.events import Report, StepLog
+
+NODE_ANNOTATION = "workflows.argoproj.io/node-id"
+WORKFLOW_LABEL = "workflows.argoproj.io/workflow"
+MAIN = "main"
+AT_ONCE = 32
+DRAIN_SECONDS = 2.0
+
+
+class Follower:
+    """Follows the pods of one run.
+
+    Args:
+        cluster: where they are.
+        namespace: their namespace.
+        run_id: the run.
+        report: is given every line.
+    """
+
+    def __init__(self, cluster: Cluster, namespace: str, run_id: str, report: Report) -> None:
+        self._cluster, self._namespace, self._run_id, self._report = cluster, namespace, run_id, report
+        self._threads: dict[str, threading.Thread] = {}
+
+    def __enter__(self) -> Follower:
+        """Follow nothing yet."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give what has just ended a moment to be passed on."""
+        for thread in self._threads.values():
+            thread.join(DRAIN_SECONDS)
+
+    def follow(self, path: str, node: str) -> None:
+        """Pass on what the pod of a step writes, from its beginning."""
+        running = sum(t.is_alive() for t in self._threads.values())
+        if node not in self._threads and running < AT_ONCE:
+            self._threads[node] = threading.Thread(target=self._pass_on, args=(path, node), daemon=True)
+            self._threads[node].start()
+
+    def _pass_on(self, path: str, node: str) -> None:
+        with contextlib.suppress(ClusterError, NotFound):
+            rest = b""
+            for piece in self._cluster.log(self._pod(node), self._namespace, MAIN, follow=True):
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    self._say(path, line)
+            if rest:
+                self._say(path, rest)
+
+    def _say(self, path: str, line: bytes) -> None:
+        text = line.decode(errors="replace")
+        if " argo=true" not in text:  # Argo's own lines in the same log
+            self._report(StepLog(path, text))
+
+    def _pod(self, node: str) -> str:
+        for pod in self._cluster.list(POD, self._namespace, {WORKFLOW_LABEL: self._run_id}):
+            if pod["metadata"].get("annotations", {}).get(NODE_ANNOTATION) == node:
+                return str(pod["metadata"]["name"])
+        raise NotFound(f"node {node} has no pod")

@@ -1,0 +1,104 @@
+"""What a Workflow's status says of its steps, as Argo keeps it."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tidegate.engines.argo.cluster import Object
+from tidegate.plan.events import FAILED, RUNNING, SUCCEEDED
+
+STATES = {"Succeeded": SUCCEEDED, "Failed": FAILED, "Error": FAILED, "Running": RUNNING}
+_STUCK = (
+    "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError",
+    "ErrImageNeverPull",
+)  # fmt: skip
+
+
+_CAUSES = {
+    "OOMKilled": "step-memory",
+    "DeadlineExceeded": "step-timeout",
+    "deadline": "step-timeout",
+    "pod deleted": "pod-lost",
+    "Evicted": "pod-lost",
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """One pod of a run, or all tries of one."""
+
+    id: str
+    step: str
+    phase: str
+    template: str
+    message: str = ""
+    tries: bool = False
+
+    @property
+    def pod(self) -> str:
+        """The pod's name, as Argo makes it of the Workflow's, the template's and the node's."""
+        workflow, _, number = self.id.rpartition("-")
+        return f"{workflow}-{self.template}-{number}"
+
+    @property
+    def state(self) -> str:
+        """The step's state; empty before it starts."""
+        return STATES.get(self.phase, "")
+
+    @property
+    def stuck(self) -> str:
+        """Why the pod cannot start before somebody mends something; empty while it can."""
+        return self.message if self.phase == "Pending" and any(s in self.message for s in _STUCK) else ""
+
+
+def raw_nodes(workflow: Object) -> Mapping[str, Any]:
+    """The nodes of a Workflow by id, also where Argo compressed them."""
+    status = workflow.get("status", {})
+    if packed := status.get("compressedNodes"):
+        found: Mapping[str, Any] = json.loads(gzip.decompress(base64.b64decode(packed)))
+        return found
+    nodes: Mapping[str, Any] = status.get("nodes") or {}
+    return nodes
+
+
+def steps(workflow: Object) -> dict[str, Node]:
+    """The steps of a Workflow by path: of a step that is tried again, all tries together."""
+    found: dict[str, Node] = {}
+    for node in _steps(workflow):
+        known = found.get(node.step)
+        if not known or node.tries or not known.tries:
+            found[node.step] = node
+    return found
+
+
+def _steps(workflow: Object) -> Iterator[Node]:
+    for id_, node in raw_nodes(workflow).items():
+        given = {p["name"]: p.get("value") for p in node.get("inputs", {}).get("parameters", ())}
+        if "step" in given and node.get("type") in ("Pod", "Retry"):
+            yield Node(
+                id_, str(given["step"]), node.get("phase", ""), node.get("templateName", ""), node.get("message", ""),
+                node["type"] == "Retry",
+            )  # fmt: skip
+
+
+def root_phase(workflow: Object) -> str:
+    """The phase of the run without its end's pod; of the whole where Argo refused to begin."""
+    status = workflow.get("status", {})
+    root = raw_nodes(workflow).get(workflow["metadata"]["name"], {})
+    phase: str = root.get("phase") or ""
+    over = status.get("phase") in ("Failed", "Error") or status.get("finishedAt")
+    return phase if phase in ("Succeeded", "Failed", "Error") else str(status.get("phase", "")) if over else ""
+
+
+def lost(node: Node) -> dict[str, Any]:
+    """Why a step that recorded nothing failed, in Argo's words and with a code of ours."""
+    text = node.message or f"its pod ended {node.phase}"
+    code = next(
+        (code for found, code in _CAUSES.items() if found in text), "argo-image" if node.stuck else "pod-failed"
+    )
+    return {"code": code, "message": f"pod {node.pod}: {text}", "hint": f"kubectl describe pod {node.pod}"}

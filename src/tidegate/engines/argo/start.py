@@ -1,0 +1,109 @@
+"""Start, or go on with, a run on Argo: everything that is checked and made before the cluster is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tidegate.author.images import read_lock
+from tidegate.engines.argo.argument import MAX_INLINE
+from tidegate.engines.argo.cluster import WORKFLOW, Cluster
+from tidegate.engines.argo.control import VALUE, control
+from tidegate.engines.argo.engine import RUN_LABEL, STOP, ArgoEngine
+from tidegate.engines.argo.given import given
+from tidegate.engines.argo.needs import Analysis
+from tidegate.engines.argo.packed import Packed
+from tidegate.engines.argo.settings import ArgoSettings, read_settings
+from tidegate.engines.argo.workflow import workflow
+from tidegate.engines.base import Arguments
+from tidegate.errors import ConfigError, NotFound, ParameterError, StepFailed
+from tidegate.plan.model import Plan
+from tidegate.project import Project
+from tidegate.store.base import Store
+from tidegate.store.blobs import Blobs
+from tidegate.store.open import OBJECT_SCHEMES
+from tidegate.store.runs import RunRecord
+
+LAUNCHER_FAMILY = "base"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """How to run on Argo.
+
+    Attributes:
+        logs: pass on what steps write while they run.
+        again: the run was started before; its Workflow, if it is still there, has ended and is replaced.
+        interrupted: asked when Ctrl-C is pressed.
+    """
+
+    logs: bool = False
+    again: bool = False
+    interrupted: Callable[[], str] = lambda: STOP
+
+
+def argo_settings(project: Project) -> ArgoSettings:
+    """The settings of a project, with the launcher's image from ``images.lock`` where they name none."""
+    settings = read_settings(project)
+    family = read_lock(project.root).families.get(LAUNCHER_FAMILY)
+    return settings if settings.image or not family else ArgoSettings(**{**settings.__dict__, "image": family.image})
+
+
+def check_store(uri: str) -> None:
+    """Refuse a store that pods cannot reach.
+
+    Raises:
+        ConfigError: it is a folder, or in memory (code ``argo-store``).
+    """
+    if not uri.startswith(tuple(f"{s}://" for s in OBJECT_SCHEMES)):
+        raise ConfigError(
+            f"the store {uri} is on this machine",
+            allowed="A bucket that the cluster's pods can reach too: s3://, gs:// or az://.",
+            hint="--store s3://BUCKET/PREFIX, or TIDEGATE_STORE, or [tool.tidegate] store",
+            code="argo-store",
+        )
+
+
+def check_given(plan: Plan, parameters: Mapping[str, Any]) -> None:
+    """Refuse parameters that Argo decides by and that are too long to travel.
+
+    Raises:
+        ParameterError: one is (code ``argo-control-too-large``).
+    """
+    for (kind, name), need in Analysis(plan).inputs(plan.root).items():
+        try:
+            if kind == "parameter" and need == VALUE and name in parameters:
+                control(parameters[name], need, f"the parameter {name!r}")
+        except StepFailed as e:
+            raise ParameterError(e.found, allowed=f"Up to {MAX_INLINE} bytes.", hint=e.hint, code=e.code) from None
+
+
+def argo_engine(
+    packed: Packed, plan: Plan, arguments: Arguments, record: RunRecord, store: Store, cluster: Cluster,
+    settings: ArgoSettings, how: Submission,
+) -> ArgoEngine:  # fmt: skip
+    """Return the engine with the Workflow that it will submit."""
+    check_given(plan, arguments.parameters)
+    texts = given(arguments.parameters, Blobs(store, record.id))
+    body = workflow(record.id, packed, settings, texts)
+    body["metadata"]["labels"][RUN_LABEL] = record.id
+    if how.again:
+        _make_room(cluster, settings, record.id)
+    return ArgoEngine(store, cluster, settings, record, body, how.logs, how.interrupted)
+
+
+def _make_room(cluster: Cluster, settings: ArgoSettings, run_id: str) -> None:
+    found = cluster.find(WORKFLOW, run_id, settings.namespace)
+    if not found:
+        return
+    if not found.get("status", {}).get("finishedAt"):
+        raise NotFound(
+            f"run {run_id} has not ended",
+            allowed="A run that ended.",
+            hint=f"Wait for it: argo -n {settings.namespace} wait {run_id}",
+            code="run-going",
+        )
+    cluster.delete(WORKFLOW, run_id, settings.namespace)
+    while cluster.find(WORKFLOW, run_id, settings.namespace):
+        pass
