@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidegate.author.images import UNRESOLVED, check_code, check_pinned, read_lock
-from tidegate.engines.base import Arguments, Engine, check_arguments
+from tidegate.engines.base import Arguments, Engine, check_arguments, check_given
 from tidegate.engines.local.engine import LocalEngine, check_host
 from tidegate.engines.local.host import read_host
 from tidegate.engines.local.kubernetes import not_applied
@@ -37,6 +37,7 @@ from tidegate.store.runs import OutcomeRecord, RunRecord, Runs, StepRecord, new_
 
 if TYPE_CHECKING:
     from tidegate.engines.argo.packed import Packed
+    from tidegate.engines.argo.workflow import Cron
 
 LOCAL, ARGO = "local", "argo"
 ORIGIN = ("commit", "dirty", "environment", "user", "target")
@@ -314,6 +315,39 @@ def packed_definition(prepared: Prepared, record: RunRecord | None = None, *, us
 
     origin = {n: getattr(record, n) for n in ORIGIN} if record else {}
     return Packed(prepared.definition.spec, prepared.definition.platforms or {}, origin, use_cache)
+
+
+def compile_for_argo(
+    prepared: Prepared,
+    form: str,
+    parameters: Mapping[str, Any] | None = None,
+    cron: Cron | None = None,
+    *,
+    name: str = "",
+    mutable_images: bool = False,
+) -> str:
+    """Compile a pipeline to Argo objects, as YAML.
+
+    Args:
+        prepared: the pipeline.
+        form: ``argo``, ``argo-template`` or ``argo-cron``.
+        parameters: run parameters as JSON values; those that are not given keep their defaults.
+        cron: when a schedule runs.
+        name: of the objects; the pipeline's by default.
+        mutable_images: allow images by tag.
+
+    Raises:
+        UsageError: something that cannot be said to Argo, or an image that a cluster could not run.
+    """
+    from tidegate.engines.argo.dump import dump
+    from tidegate.engines.argo.objects import objects
+    from tidegate.engines.argo.start import argo_settings
+
+    check_images(prepared, mutable=mutable_images)
+    for found in policies(prepared.plan):
+        policy.check_parameters(found, parameters or {})
+    given = check_given(prepared.plan, parameters or {})
+    return dump(objects(form, packed_definition(prepared), argo_settings(prepared.project), given, cron, name))
 
 
 def _run(

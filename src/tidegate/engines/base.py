@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from tidegate.errors import ParameterError
@@ -34,18 +34,34 @@ def check_arguments(plan: Plan, arguments: Arguments) -> Arguments:
         ParameterError: an unknown, missing or wrong one, before anything runs.
     """
     declared = plan.root.interface
-    for name in (*arguments.parameters, *arguments.artifacts):
-        if name not in declared.parameters and name not in declared.artifacts:
-            known = ", ".join([*declared.parameters, *declared.artifacts]) or "none"
-            raise ParameterError(
-                f"{plan.name} has no parameter {name!r}", allowed=f"Its parameters: {known}.", code="parameter-unknown"
-            )
+    _check_known(plan, (*arguments.parameters, *arguments.artifacts))
     for name, slot in declared.artifacts.items():
         if name not in arguments.artifacts and not slot.optional:
             raise ParameterError(
                 f"{plan.name} needs the artifact {name!r}", hint=f"-a {name}=PATH", code="parameter-missing"
             )
     return Arguments(parameters_with_defaults(declared, arguments.parameters, plan.name), arguments.artifacts)
+
+
+def check_given(plan: Plan, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return some of a pipeline's parameters with their declared types; others may be given when it runs.
+
+    Raises:
+        ParameterError: an unknown or wrong one.
+    """
+    _check_known(plan, tuple(given))
+    some = {n: replace(p, optional=True, default=None) for n, p in plan.root.interface.parameters.items() if n in given}
+    return parameters_with_defaults(Interface(some), given, plan.name)
+
+
+def _check_known(plan: Plan, names: Sequence[str]) -> None:
+    declared = plan.root.interface
+    for name in names:
+        if name not in declared.parameters and name not in declared.artifacts:
+            known = ", ".join([*declared.parameters, *declared.artifacts]) or "none"
+            raise ParameterError(
+                f"{plan.name} has no parameter {name!r}", allowed=f"Its parameters: {known}.", code="parameter-unknown"
+            )
 
 
 def parameters_with_defaults(declared: Interface, given: Mapping[str, Any], owner: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tidegate.author.images import read_lock
 from tidegate.engines.argo.argument import MAX_INLINE
+from tidegate.engines.argo.check import check
 from tidegate.engines.argo.cluster import WORKFLOW, Cluster
 from tidegate.engines.argo.control import VALUE, control
 from tidegate.engines.argo.engine import RUN_LABEL, STOP, ArgoEngine
@@ -65,7 +66,7 @@ def check_store(uri: str) -> None:
         )
 
 
-def check_given(plan: Plan, parameters: Mapping[str, Any]) -> None:
+def check_control(plan: Plan, parameters: Mapping[str, Any]) -> None:
     """Refuse parameters that Argo decides by and that are too long to travel.
 
     Raises:
@@ -84,10 +85,11 @@ def argo_engine(
     settings: ArgoSettings, how: Submission,
 ) -> ArgoEngine:  # fmt: skip
     """Return the engine with the Workflow that it will submit."""
-    check_given(plan, arguments.parameters)
+    check_control(plan, arguments.parameters)
     texts = given(arguments.parameters, Blobs(store, record.id))
     body = workflow(record.id, packed, settings, texts)
     body["metadata"]["labels"][RUN_LABEL] = record.id
+    check(body)
     if how.again:
         _make_room(cluster, settings, record.id)
     return ArgoEngine(store, cluster, settings, record, body, how.logs, how.interrupted)
