@@ -4,7 +4,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check cover lock clean
+.PHONY: demo test check cover golden lock clean
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python scripts/demo.py
@@ -20,6 +20,9 @@ check: $(VENV)/test.stamp
 
 cover: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) --cov --cov-report=term
+
+golden: $(VENV)/test.stamp
+	@$(BIN)/python scripts/golden.py
 
 lock: $(VENV)/test.stamp
 	@scripts/lock.sh

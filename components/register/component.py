@@ -7,7 +7,7 @@ from kfp.dsl import Artifact, Dataset, Input, Model
 import tidegate
 
 
-@tidegate.component(image="train")
+@tidegate.component(image="train", registrar=True)
 def register(
     model: Input[Model],
     evaluation: Input[Artifact],

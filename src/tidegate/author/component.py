@@ -20,31 +20,33 @@ from tidegate.errors import DefinitionError
 from tidegate.project import find_root
 
 COMMAND = ("python", "-m", "tidegate.author.step")
+REGISTRAR = "TIDEGATE_REGISTRAR"  # an environment variable that a component has which may write the registry
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @overload
 def component(func: F, /) -> Any: ...
 @overload
-def component(*, image: str = ..., name: str | None = ...) -> Callable[[F], Any]: ...
+def component(*, image: str = ..., name: str | None = ..., registrar: bool = ...) -> Callable[[F], Any]: ...
 
 
-def component(func: Any = None, /, *, image: str = "base", name: str | None = None) -> Any:
+def component(func: Any = None, /, *, image: str = "base", name: str | None = None, registrar: bool = False) -> Any:
     """Turn a function into a kfp component that runs from the image family ``image``.
 
     Args:
         func: a module-level function with kfp's type hints.
         image: an image family of ``images.lock`` (``base``, ``train``, ``serve`` …) or a full image reference.
         name: the component's name; the function's name with dashes by default.
+        registrar: it writes the registry: on a cluster it gets credentials that other steps do not have.
 
     Raises:
         DefinitionError: the function is not at the top level of a module under the project's root, or its
             annotations are strings (``from __future__ import annotations``).
     """
-    return _wrap(func, image, name) if func else lambda f: _wrap(f, image, name)
+    return _wrap(func, image, name, registrar) if func else lambda f: _wrap(f, image, name, registrar)
 
 
-def _wrap(func: Callable[..., Any], image: str, name: str | None) -> Any:
+def _wrap(func: Callable[..., Any], image: str, name: str | None, registrar: bool) -> Any:
     if os.environ.get("_KFP_RUNTIME") == "true":
         return func
     _check_annotations(func)
@@ -59,6 +61,8 @@ def _wrap(func: Callable[..., Any], image: str, name: str | None) -> Any:
         *("--function_to_execute", f"{module}:{func.__name__}"),
         *("--code_digest", closure(module, root).digest),
     ]
+    if registrar:
+        container.env = {REGISTRAR: "true"}
     if name:
         made.component_spec.name = name
     return made

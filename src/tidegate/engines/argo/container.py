@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tidegate.author.component import REGISTRAR
 from tidegate.engines.argo.needs import Needs
 from tidegate.engines.argo.pod import FOLDER
 from tidegate.engines.argo.settings import ArgoSettings
@@ -26,7 +27,6 @@ MOUNTS = [
     {"name": "tidegate-plan", "mountPath": "/tidegate-plan", "readOnly": True},
     {"name": "tmp", "mountPath": "/tmp"},
 ]
-REGISTRAR = "TIDEGATE_WRITES_REGISTRY"  # an environment variable of components that write the registry
 _CLAIMS = ("argostub/createpvc", "argostub/deletepvc")
 _UNITS = {"cpuLimit": ("limits", "cpu", ""), "memoryLimit": ("limits", "memory", "G"),
           "cpuRequest": ("requests", "cpu", ""), "memoryRequest": ("requests", "memory", "G")}  # fmt: skip
