@@ -306,12 +306,12 @@ class Controller:
         }
         local |= {"lastRetry.exitCode": "0", "lastRetry.duration": "0"}
         try:
-            body = substituted(body, {**self.values, **local})
+            one = substituted(body, {**self.values, **local})
         except SubstitutionError as e:
             self.fail(attempt, template, boundary, str(e))
             raise ControllerError(str(e)) from None
         try:
-            last = self.start(attempt, template, body, boundary, True)
+            last = self.start(attempt, template, one, boundary, True)
         except ControllerError:
             if strategy_policy(strategy) not in ("Always", "OnError"):
                 raise
