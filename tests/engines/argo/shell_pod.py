@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.engines.argo.controller import Document, Node, PodResult
+from tests.engines.argo.node import Document, Node, PodResult
 
 
 class ShellPods:
@@ -23,7 +23,9 @@ class ShellPods:
     def __call__(self, template: str, body: Document, inputs: dict[str, str], node: Node) -> PodResult:
         self.seen[node.display] = body
         folder = self.folder / str(len(self.seen))
-        self.paths = {"/tmp": folder / "tmp"} | {m["mountPath"]: folder / m["name"] for m in mounts(body)}
+        self.paths: dict[str, Path] = {"/tmp": folder / "tmp"} | {
+            m["mountPath"]: folder / m["name"] for m in mounts(body)
+        }
         for path in self.paths.values():
             path.mkdir(parents=True, exist_ok=True)
         self.write_downward(body, folder)

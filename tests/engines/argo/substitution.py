@@ -8,7 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tests.engines.argo.expression import FUNCTIONS, ExpressionError, evaluate, go_json, identifiers
+from tests.engines.argo.expression import FUNCTIONS, evaluate
+from tests.engines.argo.govalue import ExpressionError, go_json
+from tests.engines.argo.syntax import identifiers
 
 Values = Mapping[str, Any]
 EVERYTHING = re.compile("")
