@@ -42,9 +42,10 @@ def constant(value: Any) -> str:
     return ABSENT if value is None else literal(control(value, what="a constant"))
 
 
-def task_output(task: str, output: str) -> str:
-    """The control text of a task's output; a task that did not run has none."""
-    return f"(tasks['{task}'].outputs.parameters['{output}'] ?? {ABSENT})"
+def task_output(task: str, output: str, *, may_have_failed: bool = False) -> str:
+    """The control text of a task's output; a task that did not run has none, and to ask one that failed is an error."""
+    found = f"(tasks['{task}'].outputs.parameters['{output}'] ?? {ABSENT})"
+    return f"(tasks['{task}'].status == \"Succeeded\" ? {found} : {ABSENT})" if may_have_failed else found
 
 
 def template_input(name: str) -> str:

@@ -344,9 +344,12 @@ def keep(site: Site) -> int:
         log = folder.with_name("log")
         return step, _terminated(site, log) if terminated else _collected(site, step, body["given"], folder, log, code)
 
-    result = _recorded(site, perform)
-    shim.release(site.pod.folder, result)
-    return 0
+    result = 3
+    try:
+        result = _recorded(site, perform)
+    finally:
+        shim.release(site.pod.folder, result)
+    return 0  # the step's end is the shim's to tell: a sidecar that fails would be another
 
 
 def end(site: Site) -> int:

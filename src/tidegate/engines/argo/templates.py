@@ -42,16 +42,21 @@ _UNFIT = re.compile(r"[^a-z0-9-]+")
 _NUMBER = re.compile(r"-[0-9]+$")  # kfp numbers the calls of a component
 _ENDED = ("Succeeded", "Failed", "Errored", "Skipped", "Omitted")
 MAX_NAME = 63
+_WORDS = set("nil true false let in not and or if else matches contains startsWith endsWith".split())
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Where a source is read: inside the dag of a component, at the root or below, perhaps in a loop's iteration."""
+    """Where a source is read: inside the dag of a component, at the root or below, perhaps in a loop's iteration.
+
+    ``always`` is for a task that runs however those before it ended.
+    """
 
     component: Component
     root: bool = False
     loop: Loop | None = None
     items: str = ""  # declared type of the loop's items
+    always: bool = False
 
     def input(self, kind: str, name: str) -> str:
         """The control text of an input of the component."""
@@ -81,7 +86,7 @@ class Scope:
             case FromInput(name, path):
                 text = self.input(kind, name)
             case FromTask(task, output, path):
-                text = expression.task_output(task_name(task), output_name(kind, output))
+                text = expression.task_output(task_name(task), output_name(kind, output), may_have_failed=self.always)
             case FinalStatus():
                 raise _refused("a condition on a task's final status", "only its component can read that")
         return expression.text_of(expression.picked(expression.value_of(text), path)) if path else text
@@ -106,8 +111,8 @@ def _refused(found: str, why: str) -> DefinitionError:
 
 
 def task_name(name: str) -> str:
-    """The name of a task in Argo: names that begin with a digit would be read as numbers in ``depends``."""
-    return f"t-{name}" if name[:1].isdigit() else name
+    """The name of a task in Argo, which reads ``depends`` as an expression: numbers and its words are no names there."""
+    return f"t-{name}" if name[:1].isdigit() or name in _WORDS else name
 
 
 @dataclass
@@ -170,6 +175,7 @@ def _output(dag: Dag, kind: str, name: str) -> dict[str, Any]:
 
 def _task(templates: Templates, task: Task, dag: Dag, scope: Scope, wanted: Needs) -> dict[str, Any]:
     made: dict[str, Any] = {"name": task_name(task.name)}
+    scope = replace(scope, always=task.always)
     if task.after:
         made["depends"] = " && ".join(_depends(task_name(u), always=task.always) for u in task.after)
     if task.condition:
@@ -246,7 +252,7 @@ def _places(task: Task, executor: Any) -> Iterator[tuple[str, Source]]:
 
 def _name_only(value: str) -> str:
     """A value as a name in a pod's specification, which is text to Kubernetes and Argo: nothing else gets there."""
-    text = f"string({value})"
+    text = f'(type({value}) == "string" ? {value} : toJson({value}))'
     return f"({text} matches {expression.literal('^[A-Za-z0-9][A-Za-z0-9._/:@-]*$')} ? {text} : {expression.NO_VALUE})"
 
 
