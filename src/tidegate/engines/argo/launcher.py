@@ -93,9 +93,9 @@ def run(site: Site) -> int:
     return _recorded(site, lambda ready: _perform(site, ready))
 
 
-def _recorded(site: Site, perform: Callable[[Ready], tuple[Step | None, Done]]) -> int:
-    """Perform a step and record how it ended, whatever it was."""
-    started, ready, step = time.time(), None, None
+def _recorded(site: Site, perform: Callable[[Ready], tuple[Step | None, Done]], started: float | None = None) -> int:
+    """Perform a step, which may have started in another container, and record how it ended, whatever it was."""
+    started, ready, step = started or time.time(), None, None
     try:
         ready = site.ready()
         step, done = perform(ready)
@@ -346,7 +346,7 @@ def keep(site: Site) -> int:
 
     result = 3
     try:
-        result = _recorded(site, perform)
+        result = _recorded(site, perform, body["started"])
     finally:
         shim.release(site.pod.folder, result)
     return 0  # the step's end is the shim's to tell: a sidecar that fails would be another
