@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ from tidegate.plan.events import FAILED, SUCCEEDED, Outcome, Report
 from tidegate.plan.model import Plan
 from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs
-from tidegate.store.runs import RunRecord, Runs
+from tidegate.store.runs import RunRecord, Runs, iso
 
 STATES = {"Succeeded": SUCCEEDED, "Failed": FAILED, "Error": FAILED}
 
@@ -60,6 +61,7 @@ class SimulatedEngine:
     def run(self, plan: Plan, arguments: Arguments, report: Report) -> Outcome:
         texts = given(arguments.parameters, Blobs(self.store, self.record.id))
         self.body = workflow(self.record.id, self.packed, ArgoSettings(image="localhost:5000/tidegate"), texts)
+        self.body["metadata"]["creationTimestamp"] = iso(time.time())
         with handlers_restored():
             self.ran = controller.run(self.body, self.pod)
         records = {r.path: r for r in Runs(self.store).steps(self.record.id)}
@@ -172,7 +174,9 @@ def on_argo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[SimulatedEn
     monkeypatch.setattr(shim, "BINARY", binary)
     made: list[SimulatedEngine] = []
 
-    def engine(prepared: api.Prepared, _a: Arguments, options: api.Options, store: Store, record: RunRecord, _f: Any) -> Any:
+    def engine(
+        prepared: api.Prepared, _a: Arguments, options: api.Options, store: Store, record: RunRecord, _f: Any
+    ) -> Any:
         packed = api.packed_definition(prepared, record, use_cache=options.cache)
         made.append(SimulatedEngine(store, packed, record, tmp_path / f"cluster-{len(made)}"))
         return made[-1]

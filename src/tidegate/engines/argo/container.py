@@ -99,7 +99,7 @@ def _asks(task: Task) -> bool:
 
 def _env(task: Task, outputs: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = {"TIDEGATE_STEP": "{{inputs.parameters.step}}", "TIDEGATE_RUN_ID": "{{workflow.name}}"}
-    found["TIDEGATE_ARGUMENTS"] = "{{workflow.parameters}}"
+    found |= {"TIDEGATE_ARGUMENTS": "{{workflow.parameters}}", "TIDEGATE_CREATED": "{{workflow.creationTimestamp}}"}
     if outputs:
         found["TIDEGATE_CONTROL"] = json.dumps(outputs, separators=(",", ":"))
     if _asks(task):

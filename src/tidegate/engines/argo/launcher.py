@@ -40,7 +40,7 @@ from tidegate.plan.model import Container, Importer
 from tidegate.store.cache import Miss
 from tidegate.store.open import open_store
 from tidegate.store.patient import PatientStore
-from tidegate.store.runs import OutcomeRecord, StepRecord
+from tidegate.store.runs import OutcomeRecord, StepRecord, iso
 
 TERMINATED = 143
 _STATES = {"Succeeded": SUCCEEDED, "Failed": FAILED, "Error": FAILED}
@@ -121,7 +121,8 @@ def _perform(site: Site, ready: Ready) -> tuple[Step | None, Done]:
 def _kept(site: Site, ready: Ready) -> Done | None:
     """The step's end before the run was resumed, if it had the same inputs and its outputs are whole."""
     record = site.runs.find_step(site.pod.run_id, site.pod.step)
-    record = record if record and record.state == SUCCEEDED else None
+    before = record and record.state == SUCCEEDED and iso(record.ended) < site.pod.created
+    record = record if before else None
     outputs, damage = kept_outputs(record, ready, site.blobs)
     if damage:
         print(f"tidegate: what the step made is damaged, it runs again: {damage}", file=sys.stderr)
