@@ -88,7 +88,7 @@ def ended(folder: Path) -> tuple[int, bool]:
     told: list[float] = []
     signal.signal(signal.SIGTERM, lambda *_: told.append(time.monotonic()))
     while not (folder / "exit").exists():
-        if told and time.monotonic() - told[0] > (GRACE_SECONDS if (folder / "log").exists() else 0):
+        if told and time.monotonic() - told[0] > (GRACE_SECONDS if (folder / "exit.part").exists() else 0):
             return -signal.SIGTERM, True
         time.sleep(POLL_SECONDS)
     return int((folder / "exit").read_text()), bool(told)
