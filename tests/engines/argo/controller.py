@@ -68,6 +68,8 @@ def refusal(workflow: Document, arguments: Mapping[str, str]) -> str:
                 return f"{task['name']}: from, artifact location, or key is required"
             if set(re.findall(r"([-\w]+)\.(?:AnySucceeded|AllFailed)", task.get("depends", ""))) - loops:
                 return f"{task['name']}: uses an items-based condition but does not contain any items"
+    if not parameters and "{{workflow.parameters}}" in json.dumps(workflow["spec"]["templates"]):
+        return "failed to resolve {{workflow.parameters}}"
     given = {*arguments, *(p["name"] for p in parameters if "value" in p)}
     missing = [p["name"] for p in parameters if p["name"] not in given]
     if missing:

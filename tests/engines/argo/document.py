@@ -37,7 +37,8 @@ def global_values(workflow: Document, spec: Document, arguments: Mapping[str, st
     parameters = spec.setdefault("arguments", {}).setdefault("parameters", [])
     for name, value in arguments.items():
         parameters[:] = [p for p in parameters if p["name"] != name] + [{"name": name, "value": value}]
-    found["workflow.parameters"] = go_json(parameters)
+    if parameters:
+        found["workflow.parameters"] = go_json(parameters)
     found |= {f"workflow.parameters.{p['name']}": p["value"] for p in parameters}
     for kind in ("labels", "annotations"):
         found |= {f"workflow.{kind}.{k}": v for k, v in metadata.get(kind, {}).items()}
