@@ -26,6 +26,7 @@ import yaml
 
 from tidegate import api
 from tidegate.engines.argo.cluster import POD, WORKFLOW, Cluster
+from tidegate.engines.argo.container import RESTRICTED
 from tidegate.engines.argo.kube import open_cluster
 from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.settings import ArgoSettings
@@ -101,7 +102,7 @@ def iris(cluster: Cluster, settings: ArgoSettings) -> list[tuple[str, str, str]]
         started = time.monotonic()
         body = tidegate("run", "pipelines/iris/pipeline.py", "--engine", "argo", *flags)
         seconds = time.monotonic() - started
-        pods = [p for p in cluster.list(POD, settings.namespace, {RUN: body["run_id"]})]
+        pods = cluster.list(POD, settings.namespace, {RUN: body["run_id"]})
         tasks = [p for p in pods if "tidegate-end" not in p["metadata"]["name"]]
         cached = sum(s["cached"] for s in body["steps"])
         goal = "1.0 pods a task" if how == "fresh" else "–"
@@ -112,7 +113,7 @@ def iris(cluster: Cluster, settings: ArgoSettings) -> list[tuple[str, str, str]]
 
 def bare(name: str, image: str, tasks: int) -> dict[str, Any]:
     """A Workflow of Argo alone: ``tasks`` pods at once that run an empty Python program."""
-    container = {"image": image, "command": ["python", "-c", "pass"]}
+    container = {"image": image, "command": ["python", "-c", "pass"], "securityContext": RESTRICTED}
     items = [{"name": f"t-{i}", "template": "one"} for i in range(tasks)]
     spec = {
         "entrypoint": "main",
@@ -125,11 +126,7 @@ def submitted(cluster: Cluster, settings: ArgoSettings, body: Mapping[str, Any])
     """Run a Workflow to its end; return its seconds without its exit handler, and those of its pods."""
     made = copy.deepcopy(dict(body))
     made["metadata"]["namespace"] = settings.namespace
-    made["spec"] |= {
-        "serviceAccountName": settings.service_account,
-        "automountServiceAccountToken": False,
-        "executor": {"serviceAccountName": settings.executor_account},
-    }
+    made["spec"] |= common(settings)
     cluster.create(made)
     name = made["metadata"]["name"]
     while not (found := cluster.find(WORKFLOW, name, settings.namespace) or {}).get("status", {}).get("finishedAt"):
@@ -138,6 +135,14 @@ def submitted(cluster: Cluster, settings: ArgoSettings, body: Mapping[str, Any])
     nodes = found["status"]["nodes"]
     pods = [seconds(n) for n in nodes.values() if n["type"] == "Pod" and not n["name"].endswith("onExit")]
     return seconds(nodes[name]), pods
+
+
+def common(settings: ArgoSettings) -> dict[str, Any]:
+    """What ours says of accounts and rights: without it a restricted namespace takes no pod."""
+    prepared = api.prepare(str(ROOT / "pipelines/iris/pipeline.py"))
+    spec = workflow("x", Packed(prepared.definition.spec, {}), settings)["spec"]
+    names = ("serviceAccountName", "automountServiceAccountToken", "executor", "securityContext", "podSpecPatch")
+    return {n: spec[n] for n in names}
 
 
 def seconds(node: Mapping[str, Any]) -> float:
