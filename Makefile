@@ -1,16 +1,24 @@
-# make demo: the main job, end to end, with a summary · make test: every promise · make check: style, types, layers
+# make demo: the main job, end to end, with a summary · make test: every promise · make test-cluster: those that need a cluster · make check: style, types, layers
 PYTHON ?= python3.11
 PYTEST_ARGS ?= -n 2 --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
+CLUSTER ?= $(abspath $(wildcard ../shared/cluster))
 
-.PHONY: demo test check cover golden lock clean
+.PHONY: demo test test-cluster check cover golden lock clean
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python scripts/demo.py
 
 test: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Starts the cluster in $(CLUSTER) where there is one, else takes what KUBECONFIG and tests/cluster/README.md say.
+test-cluster: $(VENV)/test.stamp
+	@$(if $(CLUSTER),$(CLUSTER)/cluster up k8s minio argo && eval "$$($(CLUSTER)/cluster env)" && \
+	  export TIDEGATE_TEST_MINIO=$${TIDEGATE_TEST_MINIO:-http://minioadmin:minioadmin@10.97.0.1:9000} \
+	  TIDEGATE_TEST_BUILD="$(CLUSTER)/cluster image" TIDEGATE_TEST_RIG="$(CLUSTER)/cluster" &&) \
+	  TIDEGATE_TEST_CLUSTER=1 $(BIN)/python -m pytest -n 0 tests/cluster
 
 check: $(VENV)/test.stamp
 	@$(BIN)/ruff check .

@@ -1,8 +1,4 @@
-"""The manifests and the doctor on a real cluster with a real object store.
-
-``TIDEGATE_TEST_CLUSTER=1 KUBECONFIG=… TIDEGATE_TEST_MINIO=http://ADMIN:PASSWORD@HOST:PORT TIDEGATE_TEST_IMAGE=…``;
-``kubectl`` and MinIO's ``mc`` on PATH. The image is any with a shell that may run as user 1000.
-"""
+"""The manifests and the doctor on a real cluster with a real object store."""
 
 import json
 import os
@@ -11,74 +7,33 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
+from tests.cluster import setting
+from tests.cluster.bucket import Bucket, new_bucket
+from tests.cluster.shell import call
+from tests.cluster.space import SECRETS, Space, new_space
 from tests.engines.argo.rendered import MANIFESTS, render
 from tidegate.engines.argo.access import StoreAccess
-from tidegate.engines.argo.cluster import NAMESPACE, POD, SECRET, WORKFLOW, Cluster
+from tidegate.engines.argo.cluster import POD, SECRET, WORKFLOW, Cluster
 from tidegate.engines.argo.kube import open_cluster
 from tidegate.errors import StoreError
-from tidegate.store.object import ObjectStore
 
 pytestmark = pytest.mark.cluster
-MINIO, IMAGE = os.environ.get("TIDEGATE_TEST_MINIO", ""), os.environ.get("TIDEGATE_TEST_IMAGE", "")
-needs_minio = pytest.mark.skipif(not MINIO, reason="needs an object store: TIDEGATE_TEST_MINIO=…")
-needs_image = pytest.mark.skipif(not IMAGE, reason="needs an image: TIDEGATE_TEST_IMAGE=…")
 WRITTEN = "blobs cache claims condemned damaged leases plans probe runs".split()
-
-
-def call(*command: str, stdin: str = "", **env: str) -> str:
-    done = subprocess.run(
-        command, input=stdin, env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == 0, f"{command}: {done.stderr}{done.stdout}"
-    return done.stdout
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """A bucket of our own with the two users of the manifests."""
-
-    name: str
-    endpoint: str
-    folder: Path
-
-    def mc(self, *words: str) -> str:
-        return call("mc", "--config-dir", str(self.folder), *words, MC_HOST_it=MINIO)
-
-    def values(self, user: str) -> dict[str, str]:
-        keys = {"AWS_ACCESS_KEY_ID": f"{self.name}-{user}", "AWS_SECRET_ACCESS_KEY": f"secret-of-{user}"}
-        store = {"TIDEGATE_STORE": f"s3://{self.name}/team", "AWS_ENDPOINT_URL": self.endpoint}
-        return {**store, **keys, "AWS_REGION": "us-east-1"}
-
-    def store(self, user: str) -> ObjectStore:
-        options: dict[str, Any] = {k.lower(): v for k, v in self.values(user).items() if k.startswith("AWS_")}
-        return ObjectStore(f"s3://{self.name}/team", **options)
 
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
-    folder, name = tmp_path_factory.mktemp("mc"), f"tidegate-test-{secrets.token_hex(4)}"
-    parts = urlsplit(MINIO)
-    there = Bucket(name, f"{parts.scheme}://{parts.hostname}:{parts.port}", folder)
-    there.mc("mb", f"it/{name}")
-    for user in ("steps", "registrar"):
-        text = (MANIFESTS / "store" / f"{user}.json").read_text()
-        (folder / f"{user}.json").write_text(text.replace("STORE", f"{name}/team").replace("BUCKET", name))
-        there.mc("admin", "policy", "create", "it", f"{name}-{user}", str(folder / f"{user}.json"))
-        there.mc("admin", "user", "add", "it", f"{name}-{user}", f"secret-of-{user}")
-        there.mc("admin", "policy", "attach", "it", f"{name}-{user}", "--user", f"{name}-{user}")
-    yield there
-    there.mc("rb", "--force", f"it/{name}")
-    for user in ("steps", "registrar"):
-        there.mc("admin", "user", "rm", "it", f"{name}-{user}")
-        there.mc("admin", "policy", "rm", "it", f"{name}-{user}")
+    """One of this file's own: its users' rights change."""
+    if not setting.MINIO:
+        pytest.skip("needs an object store: TIDEGATE_TEST_MINIO=…")
+    with new_bucket(tmp_path_factory.mktemp("mc")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -87,27 +42,22 @@ def cluster() -> Cluster:
 
 
 @pytest.fixture(scope="module")
-def namespace(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A namespace made as the page says: an overlay of the manifests, with the quota."""
-    name = f"tidegate-test-{secrets.token_hex(4)}"
-    folder = tmp_path_factory.mktemp("overlay")
-    to = os.path.relpath(MANIFESTS, folder.resolve())
-    said = {"namespace": name, "resources": [to], "components": [f"{to}/quota"]}
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(said))
-    call("kubectl", "apply", "-k", str(folder))
-    yield name
-    cluster.delete(NAMESPACE, name)
+def space(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Space]:
+    """A namespace with the quota of the manifests."""
+    with new_space(tmp_path_factory.mktemp("space"), "quota") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def namespace(space: Space) -> str:
+    return space.name
 
 
 @pytest.fixture
-def stocked(namespace: str, bucket: Bucket, cluster: Cluster) -> str:
+def stocked(space: Space, bucket: Bucket) -> str:
     """The namespace with the two Secrets, made from env files."""
-    for name, user in (("tidegate-store", "steps"), ("tidegate-store-registrar", "registrar")):
-        file = bucket.folder / f"{user}.env"
-        file.write_text("".join(f"{k}={v}\n" for k, v in bucket.values(user).items()))
-        cluster.delete(SECRET, name, namespace)
-        call("kubectl", "create", "secret", "generic", name, "-n", namespace, f"--from-env-file={file}")
-    return namespace
+    space.stock(bucket)
+    return space.name
 
 
 def doctor(namespace: str, *words: str, folder: Path, **env: str) -> dict[str, dict[str, Any]]:
@@ -136,7 +86,7 @@ def test_kubectl_renders_what_our_own_tests_look_at() -> None:
 def test_before_the_secrets_are_made_the_doctor_asks_for_them_and_for_nothing_else(
     namespace: str, cluster: Cluster, tmp_path: Path
 ) -> None:
-    for name in ("tidegate-store", "tidegate-store-registrar"):
+    for name in SECRETS:
         cluster.delete(SECRET, name, namespace)
     wrong = [f for f in doctor(namespace, folder=tmp_path).values() if f["ok"] is False]
     assert [f["check"] for f in wrong] == [
@@ -145,7 +95,6 @@ def test_before_the_secrets_are_made_the_doctor_asks_for_them_and_for_nothing_el
     ]
 
 
-@needs_minio
 def test_with_the_secrets_made_from_env_files_everything_is_right(stocked: str, bucket: Bucket, tmp_path: Path) -> None:
     found = doctor(stocked, "--endpoint", bucket.endpoint, folder=tmp_path)
     assert [c for c, f in found.items() if f["ok"] is False] == []
@@ -153,7 +102,6 @@ def test_with_the_secrets_made_from_env_files_everything_is_right(stocked: str, 
     assert "store: tidegate-store-registrar cannot delete from the ledger" in found
 
 
-@needs_minio
 def test_a_step_user_with_too_many_rights_is_found(stocked: str, bucket: Bucket, tmp_path: Path) -> None:
     user = f"{bucket.name}-steps"
     bucket.mc("admin", "policy", "detach", "it", user, "--user", user)
@@ -168,18 +116,13 @@ def test_a_step_user_with_too_many_rights_is_found(stocked: str, bucket: Bucket,
     assert [e.key for e in bucket.store("steps").list("ledger") if "_doctor" in e.key] == []
 
 
-def test_to_somebody_who_may_only_submit_the_rest_is_unknown_and_no_fault(namespace: str, tmp_path: Path) -> None:
-    config = yaml.safe_load(call("kubectl", "config", "view", "--raw", "--minify"))
-    token = call("kubectl", "create", "token", "tidegate-submit", "-n", namespace).strip()
-    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
-    (tmp_path / "config").write_text(yaml.safe_dump(config))
-    found = doctor(namespace, folder=tmp_path, KUBECONFIG=str(tmp_path / "config"))
+def test_to_somebody_who_may_only_submit_the_rest_is_unknown_and_no_fault(space: Space, tmp_path: Path) -> None:
+    found = doctor(space.name, folder=tmp_path, KUBECONFIG=str(space.kubeconfig("tidegate-submit")))
     assert [c for c, f in found.items() if f["ok"] is False] == []
     assert found["rights: you may submit, watch and end runs"]["ok"]
     assert sum(f["ok"] is None for f in found.values()) >= 8
 
 
-@needs_minio
 @pytest.mark.parametrize("user", ["steps", "registrar"])
 def test_the_store_lets_a_user_write_what_runs_make_and_nothing_else(bucket: Bucket, user: str) -> None:
     store = bucket.store(user)
@@ -196,7 +139,6 @@ def test_the_store_lets_a_user_write_what_runs_make_and_nothing_else(bucket: Buc
         assert refused.value.code == "store-denied"
 
 
-@needs_minio
 def test_only_the_registrar_appends_to_the_ledger_and_nobody_removes_a_record(bucket: Bucket) -> None:
     steps, registrar = bucket.store("steps"), bucket.store("registrar")
     key = f"ledger/model/{secrets.token_hex(4)}.json"
@@ -219,7 +161,6 @@ def test_only_the_registrar_appends_to_the_ledger_and_nobody_removes_a_record(bu
     assert registrar.get(key) == b"record"
 
 
-@needs_image
 def test_a_restricted_pod_of_argo_runs_reports_its_output_and_sees_no_token(namespace: str, cluster: Cluster) -> None:
     created = cluster.create(_workflow(namespace))
     name = created["metadata"]["name"]
@@ -250,7 +191,7 @@ PATCH = {
 def _workflow(namespace: str) -> dict[str, Any]:
     script = 'id; T=/var/run/secrets/kubernetes.io; if [ -e $T ]; then ls $T; else echo "no token"; fi > /out/seen'
     container = {
-        "image": IMAGE,
+        "image": setting.BASE,
         "command": ["sh", "-c", script],
         "securityContext": LEAST,
         "volumeMounts": [{"name": "out", "mountPath": "/out"}],

@@ -1,12 +1,10 @@
 """The documents of claims/ on a real controller: all at once, in a namespace of their own.
 
-They need a cluster with Argo Workflows and the image localhost:5000/python:3.11: KUBECONFIG=… TIDEGATE_CLUSTER=1 pytest
-tests/cluster. tests/engines/argo/test_controller.py runs the same documents without one.
+tests/engines/argo/test_controller.py runs the same documents without one.
 """
 
 import json
-import os
-import subprocess
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,29 +12,26 @@ from typing import Any
 
 import pytest
 
+from tests.cluster import setting
 from tests.cluster.claims import differences, documents, expected
+from tests.cluster.shell import kubectl
 
 CLAIMS = documents()
 ENDED = ("Succeeded", "Failed", "Error")
 LIMIT = 400.0
+WRITTEN_IMAGE = "localhost:5000/python:3.11"
 
-pytestmark = [
-    pytest.mark.skipif(os.environ.get("TIDEGATE_CLUSTER") != "1", reason="a cluster is needed: TIDEGATE_CLUSTER=1"),
-    pytest.mark.timeout(LIMIT + 60),
-]
-
-
-def kubectl(*words: str, given: str = "") -> str:
-    return subprocess.run(("kubectl", *words), input=given, capture_output=True, text=True, check=True).stdout
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(LIMIT + 60)]
 
 
 @pytest.fixture(scope="module")
 def namespace() -> Iterator[str]:
-    name = f"claims-{os.getpid()}"
+    name = f"tidegate-test-{secrets.token_hex(4)}"
     kubectl("create", "namespace", name)
     kubectl("apply", "--namespace", name, "--filename", str(Path(__file__).parent / "namespace.yaml"))
     items = {"apiVersion": "v1", "kind": "List", "items": list(CLAIMS.values())}
-    kubectl("create", "--namespace", name, "--filename", "-", given=json.dumps(items))
+    text = json.dumps(items).replace(WRITTEN_IMAGE, setting.BASE)
+    kubectl("create", "--namespace", name, "--filename", "-", stdin=text)
     yield name
     kubectl("delete", "namespace", name, "--wait=false")
 

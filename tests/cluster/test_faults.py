@@ -1,0 +1,155 @@
+"""What goes wrong with pods, controller and store while a run goes on: the right state, the right words, and a way on."""
+
+import signal
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from tests.cluster import setting
+from tests.cluster.ahead import Work, ahead
+from tests.cluster.ground import Ground
+from tests.cluster.ran import Ran
+from tests.cluster.shell import call, kubectl
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+LINES = 15
+needs_rig = pytest.mark.skipif(not setting.RIG, reason="stops a daemon of the cluster: TIDEGATE_TEST_RIG=…")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A run in which something went wrong, the one that went on with it, and what was left in the cluster."""
+
+    ran: Ran
+    resumed: Ran | None = None
+    left: list[str] | None = None
+    pod: str = ""
+
+    @property
+    def said(self) -> str:
+        return "\n".join(self.ran.farewell)
+
+
+def simply(flow: str, *words: str, **env: str) -> Work:
+    """A run that comes to grief by itself."""
+
+    def work(ground: Ground) -> Fault:
+        ran = ground.there(flow, *words, **env)
+        return Fault(ran, left=_left(ground, ran.id))
+
+    return work
+
+
+def _left(ground: Ground, run: str) -> list[str]:
+    """Pods of a run that are still there a while after it."""
+    end = time.monotonic() + 90
+    while (left := ground.left(run)) and time.monotonic() < end:
+        time.sleep(1)
+    return left
+
+
+def _failed(fault: Fault, code: str, step: str, *words: str) -> None:
+    """The run failed at a step for a reason, and said so in few lines."""
+    assert (fault.ran.state, fault.ran.code) == ("FAILED", 1), fault.ran.err
+    assert (fault.ran.error["code"], fault.ran.error["step"]) == (code, step), fault.ran.err
+    assert all(w in fault.said for w in (step, *words)), fault.said
+    assert len(fault.ran.farewell) <= LINES + 1, fault.said  # and the summary
+    assert fault.left == []
+
+
+@ahead(simply("eats"))
+def test_a_step_beyond_its_memory_says_so(result: Fault) -> None:
+    _failed(result, "step-memory", "eat", "200Mi")
+
+
+@ahead(simply("overtime"))
+def test_a_run_beyond_its_deadline_ends_with_all_its_steps_and_says_so(result: Fault) -> None:
+    assert (result.ran.state, result.ran.code) == ("FAILED", 1), result.ran.err
+    assert result.ran.error["code"] == "run-timeout", result.ran.err
+    assert result.ran.steps["say-2"] == "SKIPPED"
+    assert result.left == []
+
+
+@ahead(simply("imageless"))
+def test_an_image_that_is_missing_ends_the_run_by_its_name(result: Fault) -> None:
+    _failed(result, "argo-image", "nowhere", "tidegate-test/absent")
+
+
+@ahead(simply("fills"))
+def test_a_step_that_fills_its_volume_is_evicted_and_says_so(result: Fault) -> None:
+    _failed(result, "pod-lost", "fill", "scratch")
+
+
+def deleted(ground: Ground) -> Fault:
+    process = ground.begin("deleted")
+    workflow = ground.workflow("deleted")
+    pod = ground.pod(workflow, "sleep")
+    ground.space.kubectl("delete", "pod", pod, "--wait=false")
+    ran = ground.ended(process)
+    return Fault(ran, ground.there("deleted", "--resume", ran.id), _left(ground, ran.id), pod)
+
+
+@ahead(deleted)
+def test_a_pod_that_is_deleted_fails_its_step_and_resume_goes_on_from_there(result: Fault) -> None:
+    assert result.ran.error["code"] in ("pod-lost", "step-terminated"), result.ran.err
+    _failed(result, result.ran.error["code"], "sleep")
+    before, resumed = result.ran.records["say"], result.resumed
+    assert resumed
+    assert resumed.state == "SUCCEEDED", resumed.err
+    assert resumed.id == result.ran.id
+    assert resumed.records["say"].ended == before.ended, "what had finished ran again"
+    assert set(resumed.steps.values()) == {"SUCCEEDED"}
+
+
+def stopped(ground: Ground) -> Fault:
+    process = ground.begin("stopped")
+    workflow = ground.workflow("stopped")
+    ground.pod(workflow, "sleep")
+    process.send_signal(signal.SIGINT)
+    return Fault(ground.ended(process), left=_left(ground, workflow))
+
+
+@ahead(stopped)
+def test_ctrl_c_stops_the_run_with_all_its_pods(result: Fault) -> None:
+    assert (result.ran.state, result.ran.code) == ("CANCELED", 130), result.ran.err
+    assert result.left == []
+
+
+def killed(ground: Ground) -> Fault:
+    """The controller is killed while everything else of this session goes on."""
+    process = ground.begin("outlives")
+    ground.pod(ground.workflow("outlives"), "sleep")
+    kubectl("delete", "pod", "-A", "-l", "app=workflow-controller", "--grace-period=0", "--force")
+    return Fault(ground.ended(process))
+
+
+@ahead(killed)
+def test_a_run_outlives_the_controller(result: Fault) -> None:
+    assert result.ran.state == "SUCCEEDED", result.ran.err
+    assert set(result.ran.steps.values()) == {"SUCCEEDED"}
+
+
+# ── what everybody on the cluster feels: only in the long setting, one after the other ───────────────────────────────
+
+
+def interrupted(ground: Ground, flow: str, *words: str) -> Fault:
+    """Stop a part of the cluster for a while as a step of a flow runs."""
+    process = ground.begin(flow)
+    ground.pod(ground.workflow(flow), "sleep")
+    call(*setting.RIG, "down", *words)
+    time.sleep(20)
+    call(*setting.RIG, "up", *words)
+    return Fault(ground.ended(process))
+
+
+@needs_rig
+@pytest.mark.long
+@pytest.mark.parametrize(("flow", "part"), [("offline", "minio"), ("restarted", "k8s")])
+def test_a_run_outlives_a_part_of_the_cluster(flow: str, part: str, ground: Ground) -> None:
+    fault = interrupted(ground, flow, part)
+    if part == "minio":
+        assert fault.ran.state == "SUCCEEDED", fault.ran.err
+        return
+    resumed = fault.ran if fault.ran.state == "SUCCEEDED" else ground.there(flow, "--resume", fault.ran.id)
+    assert resumed.state == "SUCCEEDED", resumed.err
