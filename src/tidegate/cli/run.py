@@ -173,7 +173,8 @@ def _show(run: api.Run, store: str | None, *, err: bool) -> None:
         again = shlex.join(["tidegate", *_without_resume(sys.argv[1:]), "--resume", run.id])
         step = run.outcome.error.get("step", "")
         where = ["--store", store] if store else []
-        log = shlex.join(["tidegate", "runs", "logs", run.id, step, *where]) if step else ""
+        has_log = step and not run.outcome.error["code"].startswith(("argo-", "pod-"))
+        log = shlex.join(["tidegate", "runs", "logs", run.id, step, *where]) if has_log else ""
         click.echo("\n".join(failure(run.outcome.error, read_project().root, log, again)), err=True)
     else:
         for name, value in run.outcome.parameters.items():

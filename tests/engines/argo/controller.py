@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from tests.engines.argo.dag import Dag
 from tests.engines.argo.document import global_values, merged, processed, substituted, with_texts
+from tests.engines.argo.loop import loop_kind
 from tests.engines.argo.node import ENDED, FAILED, Busy, ControllerError, Document, Node, Pod, PodResult
 from tests.engines.argo.substitution import SubstitutionError
 
@@ -61,9 +62,14 @@ def refusal(workflow: Document, arguments: Mapping[str, str]) -> str:
     """Why validation refuses a workflow, of the few reasons that concern us (workflow/validate)."""
     parameters = workflow["spec"].get("arguments", {}).get("parameters", ())
     for template in workflow["spec"]["templates"]:
+        loops = {t["name"] for t in template.get("dag", {}).get("tasks", ()) if loop_kind(t)}
         for task in template.get("dag", {}).get("tasks", ()):
             if any("fromExpression" in a for a in task.get("arguments", {}).get("artifacts", ())):
                 return f"{task['name']}: from, artifact location, or key is required"
+            if set(re.findall(r"([-\w]+)\.(?:AnySucceeded|AllFailed)", task.get("depends", ""))) - loops:
+                return f"{task['name']}: uses an items-based condition but does not contain any items"
+    if not parameters and "{{workflow.parameters}}" in json.dumps(workflow["spec"]["templates"]):
+        return "failed to resolve {{workflow.parameters}}"
     given = {*arguments, *(p["name"] for p in parameters if "value" in p)}
     missing = [p["name"] for p in parameters if p["name"] not in given]
     if missing:

@@ -33,11 +33,12 @@ def global_values(workflow: Document, spec: Document, arguments: Mapping[str, st
     }
     found |= {"workflow.namespace": metadata.get("namespace", "default"), "workflow.mainEntrypoint": spec["entrypoint"]}
     found["workflow.serviceAccountName"] = spec.get("serviceAccountName", "")
-    found["workflow.creationTimestamp"] = "2026-01-01T00:00:00Z"
+    found["workflow.creationTimestamp"] = metadata.get("creationTimestamp", "2026-01-01T00:00:00Z")
     parameters = spec.setdefault("arguments", {}).setdefault("parameters", [])
     for name, value in arguments.items():
         parameters[:] = [p for p in parameters if p["name"] != name] + [{"name": name, "value": value}]
-    found["workflow.parameters"] = go_json(parameters)
+    if parameters:
+        found["workflow.parameters"] = go_json(parameters)
     found |= {f"workflow.parameters.{p['name']}": p["value"] for p in parameters}
     for kind in ("labels", "annotations"):
         found |= {f"workflow.{kind}.{k}": v for k, v in metadata.get(kind, {}).items()}

@@ -3,6 +3,7 @@
 ``evaluate(text, names)`` parses, checks types, and runs (vm/vm.go, vm/runtime, builtin/lib.go).
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -75,9 +76,9 @@ class Machine:
             raise _Absent
         return fetch(value, self.run(key))
 
-    def call(self, node: Node, argument: Node) -> Any:
-        value = self.run(argument)
-        return CALLED[node.value](value) if node.value in CALLED else self.names[node.value](value)
+    def call(self, node: Node, *arguments: Node) -> Any:
+        values = [self.run(a) for a in arguments]
+        return CALLED[node.value](*values) if node.value in CALLED else self.names[node.value](*values)
 
     def closure(self, node: Node, over: Node, body: Node) -> Any:
         array = self.run(over)
@@ -216,6 +217,7 @@ OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "*": both("*", lambda a, b: a * b, False),
     "/": both("/", lambda a, b: float(a) / float(b), False),
     "in": contained,
+    "matches": lambda a, b: re.search(as_string(b), as_string(a)) is not None,
     "startsWith": prefixed,
     "endsWith": suffixed,
     "contains": containing,
@@ -248,7 +250,26 @@ def length(value: Any) -> int:
     return len(value)
 
 
-CALLED: dict[str, Callable[[Any], Any]] = {
+def replaced(text: Any, old: str, new: str) -> str:
+    return as_string(text).replace(old, new)
+
+
+def floor(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise ExpressionError(f"invalid argument for floor (type {type_of(value)})")
+    return float(math.floor(value))
+
+
+def total(values: Any) -> Any:
+    if any(type(v) not in (int, float) for v in values):
+        raise ExpressionError("invalid operation: sum of something else than numbers")
+    return sum(values)
+
+
+CALLED: dict[str, Callable[..., Any]] = {
+    "replace": replaced,
+    "floor": floor,
+    "sum": total,
     "int": to_int,
     "float": to_float,
     "string": to_string,

@@ -15,14 +15,14 @@ from tests.engines.argo.node import Document, Node, PodResult
 
 
 class ShellPods:
-    """Stands for the pods of one workflow; ``seen`` are the pods it ran, by node."""
+    """Stands for the pods of one workflow."""
 
     def __init__(self, folder: Path, workflow: Document) -> None:
-        self.folder, self.spec, self.seen = folder, workflow["spec"], dict[str, Document]()
+        self.folder, self.spec, self.number = folder, workflow["spec"], 0
 
     def __call__(self, template: str, body: Document, inputs: dict[str, str], node: Node) -> PodResult:
-        self.seen[node.display] = body
-        folder = self.folder / str(len(self.seen))
+        self.number += 1
+        folder = self.folder / str(self.number)
         self.paths: dict[str, Path] = {"/tmp": folder / "tmp"} | {
             m["mountPath"]: folder / m["name"] for m in mounts(body)
         }

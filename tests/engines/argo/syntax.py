@@ -73,10 +73,10 @@ BINARY = {"|": 0, "||": 10, "or": 10, "&&": 15, "and": 15, "..": 25, "+": 30, "-
 BINARY |= dict.fromkeys("== != < > >= <= in matches contains startsWith endsWith".split(), 20) | {"**": 100, "??": 500}
 UNARY = {"!": 50, "not": 50, "-": 90, "+": 90}
 COMPARISONS = ("<", ">", ">=", "<=")
-BUILTINS = ("int", "float", "string", "len", "type", "fromJSON")
+BUILTINS = ("int", "float", "string", "len", "type", "fromJSON", "floor", "sum", "replace")
 OTHERS = """abs bitand bitnand bitnot bitor bitshl bitshr bitushr bitxor ceil concat date duration findLast findLastIndex first
-flatten floor fromBase64 fromPairs get groupBy hasPrefix hasSuffix indexOf join keys last lastIndexOf lower max mean median min
-now one reduce repeat replace reverse round sort sortBy split splitAfter sum take timezone toBase64 toJSON toPairs trim trimPrefix
+flatten fromBase64 fromPairs get groupBy hasPrefix hasSuffix indexOf join keys last lastIndexOf lower max mean median min
+now one reduce repeat reverse round sort sortBy split splitAfter take timezone toBase64 toJSON toPairs trim trimPrefix
 trimSuffix uniq upper values""".split()
 CLOSURES = ("map", "filter", "all", "any", "none", "count", "find", "findIndex")
 LITERALS = {"true": Node("literal", True), "false": Node("literal", False), "nil": Node("literal", None)}
@@ -144,7 +144,7 @@ class Parser:
     def binary(self, left: Node, operator: str) -> Node:
         if operator in COMPARISONS:
             return self.comparison(left, operator)
-        if operator in ("|", "**", "^", "matches"):
+        if operator in ("|", "**", "^"):
             raise NotImplementedError(operator)
         return Node("binary", operator, (left, self.expression(BINARY[operator] + 1)))
 

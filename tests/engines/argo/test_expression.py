@@ -53,7 +53,6 @@ def test_what_is_not_modelled_is_refused_and_not_guessed() -> None:
         "[1, 2][0:1]",
         "1 | string()",
         "2 ** 3",
-        '"a" matches "b"',
         'fromJSON("\\"abc\\"")[0]',
         "split('a', 'b')",
         "sprig.trim('a')",

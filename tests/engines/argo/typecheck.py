@@ -22,6 +22,9 @@ RETURNS |= {"asInt": "int", "asFloat": "float", "filter": "array", "map": "array
 RETURNS |= dict.fromkeys(("all", "any", "none"), "bool")
 TAKES = {"int": ("int", "float", "string"), "float": ("int", "float", "string"), "fromJSON": ("string",)}
 TAKES |= {"len": ("string", "array", "map")}
+RETURNS |= {"replace": "string", "floor": "float"}
+TAKES |= {"replace": ("string",), "floor": ("int", "float"), "sum": ("array",)}
+COUNTS = {"replace": 3}
 NUMBERS = ("int", "float")
 
 
@@ -114,7 +117,7 @@ class Checker:
         if node.value not in BUILTINS and self.name(node) not in ("func", None):
             raise ExpressionError(f"{node.value} is not callable")
         found = self.all(arguments)
-        if len(found) != 1:
+        if len(found) != COUNTS.get(node.value, 1):
             raise ExpressionError(f"invalid number of arguments for {node.value}")
         if found[0] is not None and node.value in TAKES and found[0] not in TAKES[node.value]:
             raise ExpressionError(f"invalid argument for {node.value} (type {found[0]})")
@@ -153,7 +156,7 @@ def fits(operator: str, a: str | None, b: str | None) -> bool:
         return b in ("array", None) or (b == "map" and a in ("string", None)) or (a is None and b == "string")
     if operator in ("&&", "||", "and", "or"):
         return known <= {"bool"}
-    if operator in ("startsWith", "endsWith", "contains"):
+    if operator in ("startsWith", "endsWith", "contains", "matches"):
         return known <= {"string"}
     if operator in ("..", "%"):
         return known <= {"int"}

@@ -56,7 +56,7 @@ class Parts:
 
 
 def pod_template(
-    task: Task, executor: Executor, wanted: Needs, names: Mapping[str, str], settings: ArgoSettings
+    task: Task, executor: Executor, wanted: Needs, names: Mapping[str, str], settings: ArgoSettings, *, arguments: bool
 ) -> dict[str, Any]:
     """Return the template of a task's pod, without a name.
 
@@ -66,6 +66,7 @@ def pod_template(
         wanted: the outputs that Argo wants to know.
         names: the template inputs that hold settings which are only known when the task runs, by their places.
         settings: names in the cluster.
+        arguments: whether the pipeline has parameters: Argo refuses to name those of a workflow without any.
 
     Raises:
         DefinitionError: something that cannot be said to Argo.
@@ -76,7 +77,7 @@ def pod_template(
     if outputs:
         paths = [{"name": f, "valueFrom": {"path": f"{FOLDER}/out/{f}"}} for f in outputs]
         template["outputs"] = {"parameters": paths}
-    env = _env(task, outputs)
+    env = _env(task, outputs, arguments=arguments)
     if isinstance(executor, Importer):
         template["container"] = _ours(settings, settings.image, env)
     else:
@@ -97,9 +98,11 @@ def _asks(task: Task) -> bool:
     return any(isinstance(s, FinalStatus) for s in task.parameters.values())
 
 
-def _env(task: Task, outputs: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _env(task: Task, outputs: Mapping[str, Any], *, arguments: bool) -> list[dict[str, Any]]:
     found = {"TIDEGATE_STEP": "{{inputs.parameters.step}}", "TIDEGATE_RUN_ID": "{{workflow.name}}"}
-    found["TIDEGATE_ARGUMENTS"] = "{{workflow.parameters}}"
+    found["TIDEGATE_CREATED"] = "{{workflow.creationTimestamp}}"
+    if arguments:
+        found["TIDEGATE_ARGUMENTS"] = "{{workflow.parameters}}"
     if outputs:
         found["TIDEGATE_CONTROL"] = json.dumps(outputs, separators=(",", ":"))
     if _asks(task):

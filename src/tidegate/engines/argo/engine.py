@@ -114,6 +114,7 @@ class _Watch:
     seen: dict[str, str] = field(default_factory=dict)
     records: dict[str, StepRecord] = field(default_factory=dict)
     stuck: dict[str, float] = field(default_factory=dict)
+    cannot_start: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     latest: Mapping[str, Any] = field(default_factory=dict)
     error: Mapping[str, Any] | None = None
 
@@ -173,9 +174,10 @@ class _Watch:
             self.report(StepStarted(node.step))
         record = self._record(node)
         if not record:
-            return self.report(StepFinished(node.step, FAILED, error=nodes.lost(node)))
-        error = record.error or (nodes.lost(node) if node.state == FAILED else None)
+            return self.report(StepFinished(node.step, FAILED, error=self._lost(node.step)))
         state = FAILED if node.state == FAILED else record.state
+        error = record.error or (nodes.lost(node) if state == FAILED else None)
+        error = nodes.lost(node) if record.state == CANCELED else error
         note = f"{record.attempts} attempts" if record.attempts > 1 else ""
         return self.report(StepFinished(node.step, state, record.cached, record.seconds, error, note))
 
@@ -205,7 +207,7 @@ class _Watch:
         late = [p for p, since in self.stuck.items() if self.engine.clock() - since > STUCK_SECONDS]
         if late and not self.error:
             node = nodes.steps(self.latest)[late[0]]
-            self.error = {**nodes.lost(node), "step": late[0]}
+            self.error = self.cannot_start[late[0]] = {**nodes.lost(node), "step": late[0]}
             stop(self.engine.cluster, self.engine.settings.namespace, self.engine.record.id)
 
     def outcome(self, state: str) -> Outcome:
@@ -225,6 +227,8 @@ class _Watch:
         return found
 
     def _lost(self, path: str) -> Mapping[str, Any] | None:
+        if path in self.cannot_start:
+            return self.cannot_start[path]
         node = nodes.steps(self.latest).get(path) if self.latest else None
         return nodes.lost(node) if node and node.state == FAILED else None
 

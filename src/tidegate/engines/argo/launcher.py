@@ -40,9 +40,10 @@ from tidegate.plan.model import Container, Importer
 from tidegate.store.cache import Miss
 from tidegate.store.open import open_store
 from tidegate.store.patient import PatientStore
-from tidegate.store.runs import OutcomeRecord, StepRecord
+from tidegate.store.runs import OutcomeRecord, StepRecord, iso
 
 TERMINATED = 143
+KILLED = (-9, 137)
 _STATES = {"Succeeded": SUCCEEDED, "Failed": FAILED, "Error": FAILED}
 
 
@@ -121,7 +122,8 @@ def _perform(site: Site, ready: Ready) -> tuple[Step | None, Done]:
 def _kept(site: Site, ready: Ready) -> Done | None:
     """The step's end before the run was resumed, if it had the same inputs and its outputs are whole."""
     record = site.runs.find_step(site.pod.run_id, site.pod.step)
-    record = record if record and record.state == SUCCEEDED else None
+    before = record and record.state == SUCCEEDED and iso(record.ended) < site.pod.created
+    record = record if before else None
     outputs, damage = kept_outputs(record, ready, site.blobs)
     if damage:
         print(f"tidegate: what the step made is damaged, it runs again: {damage}", file=sys.stderr)
@@ -244,12 +246,21 @@ def _collected(site: Site, step: Step, given: Mapping[str, Any], folder: Path, l
     redact_file(log, secrets)
     kept = _keep_log(site, log)
     if code:
-        error = redact_error(files.failure(folder, log, code), secrets)
+        error = redact_error(_with_memory(files.failure(folder, log, code), step.container, code), secrets)
         return Done(FAILED, error=error, log=kept, code=code if code > 0 else 128 - code)
     outputs = _read(step.ready, given, site)
     if step.ready.task.cache:
         site.cache.put(step.key, to_cache(outputs), run=site.pod.run_id, step=step.ready.path)
     return Done(SUCCEEDED, outputs, log=kept)
+
+
+def _with_memory(error: dict[str, Any], container: Container, code: int) -> dict[str, Any]:
+    """Say that it may have been memory where something was killed as the kernel kills beyond a limit."""
+    limited = container.resources.get("resourceMemoryLimit") or container.resources.get("memoryLimit")
+    if code not in KILLED or not limited or error.get("frames"):
+        return error
+    found = f"it was killed, as the kernel does beyond a limit of memory; the step's is {limited}"
+    return {**error, "code": "step-memory", "message": found, "hint": "Raise set_memory_limit, or use less."}
 
 
 def _read(ready: Ready, given: Mapping[str, Any], site: Site) -> Values:

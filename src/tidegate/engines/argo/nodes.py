@@ -23,6 +23,9 @@ _CAUSES = {
     "OOMKilled": "step-memory",
     "DeadlineExceeded": "step-timeout",
     "deadline": "step-timeout",
+    "ErrImage": "argo-image",
+    "ImagePull": "argo-image",
+    "InvalidImage": "argo-image",
     "pod deleted": "pod-lost",
     "Evicted": "pod-lost",
 }

@@ -57,6 +57,9 @@ def outcome(
 
 
 def _step(ready: Ready, record: StepRecord | None, ended: Ended) -> StepFinished:
+    if record and record.state == CANCELED and ended.state != CANCELED:
+        # told to end, and not by whoever ended the run: Argo knows why
+        return StepFinished(ready.path, FAILED, seconds=record.seconds, error=ended.lost(ready.path) or record.error)
     if record:
         note = record.note or (f"{record.attempts} attempts" if record.attempts > 1 else "")
         return StepFinished(ready.path, record.state, record.cached, record.seconds, record.error, note)

@@ -26,6 +26,8 @@ class Pod:
         control: what Argo wants to know of the outputs: file -> (``parameter`` or ``artifact``, output, need).
         statuses: how tasks ended that the step asks about, by name, in Argo's words.
         attempt: 0 for the first try.
+        created: when the Workflow was created, ISO 8601; what a step recorded before was recorded by the run that
+            this one goes on with.
         phase: how the Workflow ended, for the pod that ends it.
     """
 
@@ -37,6 +39,7 @@ class Pod:
     control: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
     statuses: Mapping[str, str] = field(default_factory=dict)
     attempt: int = 0
+    created: str = ""
     phase: str = ""
 
 
@@ -51,6 +54,7 @@ def read_pod(env: Mapping[str, str] = os.environ) -> Pod:
         {file: tuple(said) for file, said in _json(env, "TIDEGATE_CONTROL").items()},
         _json(env, "TIDEGATE_STATUSES"),
         int(env.get("TIDEGATE_ATTEMPT") or 0),
+        env.get("TIDEGATE_CREATED", ""),
         env.get("TIDEGATE_PHASE", ""),
     )
 

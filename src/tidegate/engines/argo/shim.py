@@ -15,6 +15,7 @@ from tidegate.errors import StepFailed
 
 BINARY = Path("/opt/tidegate/shim")
 POLL_SECONDS = 0.02
+GRACE_SECONDS = 25.0  # longer than the shim gives the command, shorter than Kubernetes gives the pod
 LONGEST_WORD = 100_000  # Linux takes 128 KiB for one word of a command
 _EXECUTOR_MAIN = re.compile(r"-m\s+kfp\.dsl\.executor_main\b")
 # kfp's executor reads its input from one word only: it gets a word of any length this way
@@ -79,11 +80,15 @@ def open_to_others(folder: Path) -> None:
 
 
 def ended(folder: Path) -> tuple[int, bool]:
-    """Wait until the command ended; return its exit code, -N for signal N, and whether the pod was told to end."""
-    told: list[int] = []
-    signal.signal(signal.SIGTERM, lambda kind, _: told.append(kind))
+    """Wait until the command ended; return its exit code, -N for signal N, and whether the pod was told to end.
+
+    A command that was told to end has some time to do so. If the shim itself died, or never started, there is no end
+    to be read: the pod is told to end then too.
+    """
+    told: list[float] = []
+    signal.signal(signal.SIGTERM, lambda *_: told.append(time.monotonic()))
     while not (folder / "exit").exists():
-        if told and not (folder / "log").exists():
+        if told and time.monotonic() - told[0] > (GRACE_SECONDS if (folder / "exit.part").exists() else 0):
             return -signal.SIGTERM, True
         time.sleep(POLL_SECONDS)
     return int((folder / "exit").read_text()), bool(told)

@@ -115,8 +115,8 @@ class Site:
 def run_context(plan: Plan, record: RunRecord, store: str) -> dict[str, str]:
     """Names of a run, for placeholders."""
     return {
-        "pipeline_job_name": record.id,
-        "pipeline_job_resource_name": record.id,
+        "pipeline_job_name": f"{plan.name}-{record.id}",
+        "pipeline_job_resource_name": f"{plan.name}-{record.id}",
         "pipeline_job_uuid": record.id,
         "pipeline_job_create_time_utc": record.created,
         "pipeline_job_schedule_time_utc": record.created,

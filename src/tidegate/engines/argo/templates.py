@@ -235,7 +235,8 @@ def _leaf(templates: Templates, task: Task, dag: Dag, scope: Scope, wanted: Need
     for place, source in _places(task, executor):
         names[place] = name = f"set-{len(names)}"
         given[name] = expression.tag(_name_only(scope.value(source, PARAMETER, dag)[0]))
-    template = pod_template(task, executor, wanted, names, templates.settings)
+    arguments = bool(templates.plan.root.interface.parameters)
+    template = pod_template(task, executor, wanted, names, templates.settings, arguments=arguments)
     if asked := [s for s in task.parameters.values() if isinstance(s, FinalStatus)]:
         said = {s.task: f"{{{{tasks.{task_name(s.task)}.status}}}}" for s in asked}
         given["status"] = json.dumps(said)

@@ -159,7 +159,7 @@ def workflow_spec(packed: Packed, settings: ArgoSettings, arguments: Mapping[str
         spec["volumeClaimTemplates"] = [_claim(workspace)]
         for main in (t["container"] for t in templates if "container" in t):
             main.setdefault("volumeMounts", [*MOUNTS]).append({"name": "workspace", "mountPath": WORKSPACE})
-    return {**spec, "templates": [*templates, _end(settings)]}
+    return {**spec, "templates": [*templates, _end(settings, arguments=bool(parameters))]}
 
 
 def _parameter(name: str, plan: Plan, arguments: Mapping[str, str]) -> dict[str, Any]:
@@ -191,12 +191,10 @@ def _claim(workspace: Mapping[str, Any]) -> dict[str, Any]:
     return {"metadata": {"name": "workspace"}, "spec": {**spec, **patch}}
 
 
-def _end(settings: ArgoSettings) -> dict[str, Any]:
-    env = {
-        "TIDEGATE_RUN_ID": "{{workflow.name}}",
-        "TIDEGATE_ARGUMENTS": "{{workflow.parameters}}",
-        "TIDEGATE_PHASE": "{{workflow.status}}",
-    }
+def _end(settings: ArgoSettings, *, arguments: bool) -> dict[str, Any]:
+    env = {"TIDEGATE_RUN_ID": "{{workflow.name}}", "TIDEGATE_PHASE": "{{workflow.status}}"}
+    if arguments:
+        env["TIDEGATE_ARGUMENTS"] = "{{workflow.parameters}}"
     container = {
         "image": settings.image,
         "command": [*LAUNCHER, "end"],
