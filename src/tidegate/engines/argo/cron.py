@@ -138,12 +138,13 @@ def zone(name: str) -> ZoneInfo:
 
 
 def moments(expression: Expression, where: ZoneInfo, after: datetime) -> Iterator[datetime]:
-    """Yield the moments that come after another, in UTC, for five years."""
-    first = after.astimezone(where).date()
-    for number in range(DAYS):
-        day = first + timedelta(number)
+    """Yield the moments that come after another, in UTC, until none comes for five years."""
+    day, idle = after.astimezone(where).date(), 0
+    while idle < DAYS:
         if expression.on(day):
             yield from (m for m in _of_day(expression, where, day) if m > after)
+        idle = 0 if expression.on(day) else idle + 1
+        day += timedelta(1)
 
 
 def _of_day(expression: Expression, where: ZoneInfo, day: date) -> list[datetime]:

@@ -41,6 +41,11 @@ def running(cluster: Cluster, namespace: str, name: str) -> tuple[str, ...]:
     return tuple(w["metadata"]["name"] for w in found if not w.get("status", {}).get("finishedAt"))
 
 
+def unseen(cluster: Cluster, namespace: str, name: str) -> bool:
+    """Whether there is a run of a schedule that Argo has not looked at yet."""
+    return any(not w.get("status", {}).get("phase") for w in _workflows(cluster, namespace, name))
+
+
 def _workflows(cluster: Cluster, namespace: str, name: str) -> Iterator[Object]:
     return cluster.list(WORKFLOW, namespace, {SCHEDULE_LABEL: name})
 

@@ -6,7 +6,8 @@ One name is one schedule, changed in place. What does not carry our label is som
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -19,7 +20,7 @@ from tidegate.engines.argo.cluster import CRON_WORKFLOW, WORKFLOW, WORKFLOW_TEMP
 from tidegate.engines.argo.cron import moments, parse, zone
 from tidegate.engines.argo.given import given
 from tidegate.engines.argo.packed import Packed, unpack
-from tidegate.engines.argo.past import Past, history, running
+from tidegate.engines.argo.past import Past, history, running, unseen
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.workflow import (
     API,
@@ -42,6 +43,7 @@ from tidegate.store.schedules import ScheduleRecord, Schedules
 
 CRON_LABEL = "workflows.argoproj.io/cron-workflow"  # Argo's own: what carries it counts as a run of the schedule
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+SETTLE_TRIES = 40
 _KINDS = (CRON_WORKFLOW, WORKFLOW_TEMPLATE)
 _TROUBLE = ("SpecError", "SubmissionError")
 
@@ -345,7 +347,9 @@ def run_name(schedule: str, now: float) -> str:
     return f"{schedule}-{int(now) + (int(now) % 60 == 0)}"
 
 
-def remove(cluster: Cluster, namespace: str, name: str, store: Store | None) -> tuple[str, ...]:
+def remove(
+    cluster: Cluster, namespace: str, name: str, store: Store | None, pause: Callable[[float], None] = time.sleep
+) -> tuple[str, ...]:
     """Remove a schedule, not its runs; return those that have not ended.
 
     Raises:
@@ -359,6 +363,7 @@ def remove(cluster: Cluster, namespace: str, name: str, store: Store | None) -> 
     if schedules:
         _keep(cluster, namespace, name, schedules)
     for kind in kinds:
+        _wait(cluster, namespace, name, pause)
         cluster.delete(kind, name, namespace, alone=True)
     if schedules:
         schedules.remove(namespace, name)
@@ -370,6 +375,14 @@ def differs(schedule: Schedule, plan: Plan) -> bool | None:
     if schedule.pipeline != object_name(plan.name):
         return None
     return not schedule.template or schedule.packed.plan.digest != plan.digest
+
+
+def _wait(cluster: Cluster, namespace: str, name: str, pause: Callable[[float], None]) -> None:
+    """Wait a little for runs that Argo has not looked at: until then they have no copy of their template."""
+    for _ in range(SETTLE_TRIES):
+        if not unseen(cluster, namespace, name):
+            return
+        pause(0.5)
 
 
 def rows(cluster: Cluster, namespace: str, runs: Runs | None, now: datetime) -> list[Row]:
