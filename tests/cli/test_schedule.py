@@ -170,6 +170,25 @@ def test_rm_names_the_runs_that_go_on(tidegate: Place) -> None:
     assert (gone.code, "error[schedule-not-found]" in gone.err) == (2, True)
 
 
+def test_a_history_outlives_its_schedule_and_what_never_was_is_said(tidegate: Place) -> None:
+    tidegate.apply("-p", "n=3")
+    assert (tidegate("history", "tidal").code, tidegate("history", "tidal").out) == (0, "")
+    (said,) = tidegate("run", "tidal", "--json").json
+    tidegate.cluster.patch(WORKFLOW, said["run_id"], "pipelines", {"status": {"phase": "Running"}})
+    tidegate("rm", "tidal")
+    assert said["run_id"] in tidegate("history", "tidal").out
+    assert "error[schedule-not-found]" in tidegate("history", "never").err
+
+
+def test_compile_refuses_what_apply_refuses(tidegate: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, code in (
+        (["--cron", "0 0 * * 7"], "cron-invalid"),
+        (["--cron", "@daily", "--timezone", "X"], "timezone-unknown"),
+    ):
+        assert cli._main(["compile", "pipeline.py", "--to", "argo-cron", *words]) == 2
+        assert f"error[{code}]" in capsys.readouterr().err
+
+
 def test_a_name_taken_by_something_else_is_refused(tidegate: Place) -> None:
     tidegate.cluster.create(
         {

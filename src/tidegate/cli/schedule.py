@@ -105,9 +105,13 @@ def ls(target: str, engine: str, store: str | None, json_: bool) -> None:
 def history(name: str, limit: int, engine: str, store: str | None, json_: bool) -> None:
     """List the runs of a schedule, the newest first."""
     from tidegate.engines.argo.past import history as past
+    from tidegate.engines.argo.schedule import find
 
     cluster, namespace = _place()
-    for run in past(cluster, namespace, name, _runs(store), limit):
+    found = past(cluster, namespace, name, _runs(store), limit)
+    if not found:
+        find(cluster, namespace, name)
+    for run in found:
         seconds = "" if run.seconds is None else f"{run.seconds:.1f} s"
         _print(run.__dict__, json_, [f"{run.run_id}  {run.state:<9}  {run.started or '-':<20}  {seconds}".rstrip()])
 
