@@ -176,8 +176,8 @@ class _Watch:
         if not record:
             return self.report(StepFinished(node.step, FAILED, error=self._lost(node.step)))
         state = FAILED if node.state == FAILED else record.state
-        error = record.error or (nodes.lost(node) if state == FAILED else None)
-        error = nodes.lost(node) if record.state == CANCELED else error
+        error: Mapping[str, Any] | None = record.error or (nodes.lost(node) if state == FAILED else None)
+        error = nodes.ended_early(nodes.lost(node), record.error) if record.state == CANCELED else error
         note = f"{record.attempts} attempts" if record.attempts > 1 else ""
         return self.report(StepFinished(node.step, state, record.cached, record.seconds, error, note))
 

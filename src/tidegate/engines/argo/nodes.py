@@ -31,6 +31,9 @@ _CAUSES = {
 }
 
 
+OTHER = "pod-failed"
+
+
 @dataclass(frozen=True)
 class Node:
     """One pod of a run, or all tries of one."""
@@ -105,3 +108,8 @@ def lost(node: Node) -> dict[str, Any]:
         (code for found, code in _CAUSES.items() if found in text), "argo-image" if node.stuck else "pod-failed"
     )
     return {"code": code, "message": f"pod {node.pod}: {text}", "hint": f"kubectl describe pod {node.pod}"}
+
+
+def ended_early(node: Mapping[str, Any] | None, recorded: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Why a step was told to end: Argo's reason where it gives more than the exit code, else the step's own words."""
+    return node if node and (node["code"] != OTHER or not recorded) else recorded

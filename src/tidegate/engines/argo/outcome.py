@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tidegate.engines.argo.nodes import ended_early
 from tidegate.engines.base import Arguments
 from tidegate.engines.graph import Graph, Ready, RunContext
 from tidegate.engines.values import NOTHING, values_from_json
@@ -59,7 +60,8 @@ def outcome(
 def _step(ready: Ready, record: StepRecord | None, ended: Ended) -> StepFinished:
     if record and record.state == CANCELED and ended.state != CANCELED:
         # told to end, and not by whoever ended the run: Argo knows why
-        return StepFinished(ready.path, FAILED, seconds=record.seconds, error=ended.lost(ready.path) or record.error)
+        error = ended_early(ended.lost(ready.path), record.error)
+        return StepFinished(ready.path, FAILED, seconds=record.seconds, error=error)
     if record:
         note = record.note or (f"{record.attempts} attempts" if record.attempts > 1 else "")
         return StepFinished(ready.path, record.state, record.cached, record.seconds, record.error, note)

@@ -1,0 +1,190 @@
+"""tidegate on Argo beside bare Argo Workflows of the same images, on a cluster, in one go.
+
+Needs what ``tidegate run --engine argo`` needs: KUBECONFIG, TIDEGATE_STORE, images.lock, and docs/argo.md's namespace.
+Bare workflows run in the same namespace, with the same accounts and limits, and without anything of ours inside.
+
+    argo.py [-n 5] [--out docs/benchmarks-argo.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tidegate import api
+from tidegate.engines.argo.cluster import POD, WORKFLOW, Cluster
+from tidegate.engines.argo.container import RESTRICTED
+from tidegate.engines.argo.kube import open_cluster
+from tidegate.engines.argo.packed import Packed
+from tidegate.engines.argo.settings import ArgoSettings
+from tidegate.engines.argo.start import argo_settings
+from tidegate.engines.argo.workflow import workflow
+from tidegate.ir.write import to_yaml
+from tidegate.project import read_project
+
+ROOT = Path(__file__).parents[2]
+RUN = "workflows.argoproj.io/workflow"
+TRIVIAL = """
+from kfp import dsl
+
+@dsl.container_component
+def nothing():
+    return dsl.ContainerSpec(image="{image}", command=["python", "-c", "pass"])
+
+@dsl.pipeline(name="trivial")
+def trivial():
+    for _ in range({count}):
+        nothing()
+"""
+
+
+def main() -> int:
+    """Measure and print; with ``--out`` also write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-n", type=int, default=5)
+    parser.add_argument("--wide", type=int, default=50)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    settings = argo_settings(read_project(ROOT))
+    cluster = open_cluster(settings.context)
+    rows = [*sizes(settings), *iris(cluster, settings), *one(cluster, settings, args.n)]
+    rows += wide(cluster, settings, args.wide)
+    text = "\n".join(["| what | measured | goal |", "|---|---|---|", *(f"| {' | '.join(r)} |" for r in rows)])
+    print(text)
+    if args.out:
+        args.out.write_text(f"{HEAD.format(load=os.getloadavg()[0], cores=os.cpu_count())}\n{text}\n")
+    return 0
+
+
+HEAD = """# Argo: tidegate beside bare workflows
+
+Written by `scripts/bench/argo.py` on a single-node cluster ({cores} cores, load {load:.1f} at the end), controller with
+DEFAULT_REQUEUE_TIME=200ms.
+"""
+
+
+def sizes(settings: ArgoSettings) -> list[tuple[str, str, str]]:
+    """Compiled YAML against the IR it came from."""
+    found = []
+    for name in ("iris", "fraud", "sentiment"):
+        prepared = api.prepare(str(ROOT / f"pipelines/{name}/pipeline.py"))
+        body = workflow("x", Packed(prepared.definition.spec, prepared.definition.platforms or {}), settings)
+        ratio = len(yaml.safe_dump(body, sort_keys=False, width=1 << 30)) / len(to_yaml(prepared.definition))
+        found.append((f"YAML of {name} / its IR", f"{ratio:.2f}", "≤ 1.0"))
+    return found
+
+
+def tidegate(*words: str) -> dict[str, Any]:
+    """Run the command line; return what it says as JSON."""
+    command = [sys.executable, "-m", "tidegate", *words, "--json", "--no-mirror"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    body: dict[str, Any] = json.loads(done.stdout)
+    return body
+
+
+def iris(cluster: Cluster, settings: ArgoSettings) -> list[tuple[str, str, str]]:
+    """The iris pipeline: pods a task, fresh and from the cache."""
+    rows = []
+    for how, flags in (("fresh", ["--no-cache"]), ("cached", [])):
+        started = time.monotonic()
+        body = tidegate("run", "pipelines/iris/pipeline.py", "--engine", "argo", *flags)
+        seconds = time.monotonic() - started
+        pods = cluster.list(POD, settings.namespace, {RUN: body["run_id"]})
+        tasks = [p for p in pods if "tidegate-end" not in p["metadata"]["name"]]
+        cached = sum(s["cached"] for s in body["steps"])
+        goal = "1.0 pods a task" if how == "fresh" else "–"
+        text = f"{seconds:.1f} s, {len(tasks) / len(body['steps']):.1f} pods a task, {cached} of {len(body['steps'])} cached"
+        rows.append((f"iris, {how}", text, goal))
+    return rows
+
+
+def bare(name: str, image: str, tasks: int) -> dict[str, Any]:
+    """A Workflow of Argo alone: ``tasks`` pods at once that run an empty Python program."""
+    container = {"image": image, "command": ["python", "-c", "pass"], "securityContext": RESTRICTED}
+    items = [{"name": f"t-{i}", "template": "one"} for i in range(tasks)]
+    spec = {
+        "entrypoint": "main",
+        "templates": [{"name": "main", "dag": {"tasks": items}}, {"name": "one", "container": container}],
+    }
+    return {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {"name": name}, "spec": spec}
+
+
+def submitted(cluster: Cluster, settings: ArgoSettings, body: Mapping[str, Any]) -> tuple[float, list[float]]:
+    """Run a Workflow to its end; return its seconds without its exit handler, and those of its pods."""
+    made = copy.deepcopy(dict(body))
+    made["metadata"]["namespace"] = settings.namespace
+    made["spec"] |= common(settings)
+    cluster.create(made)
+    name = made["metadata"]["name"]
+    while not (found := cluster.find(WORKFLOW, name, settings.namespace) or {}).get("status", {}).get("finishedAt"):
+        time.sleep(0.5)
+    assert found["status"]["phase"] == "Succeeded", found["status"].get("message")
+    nodes = found["status"]["nodes"]
+    pods = [seconds(n) for n in nodes.values() if n["type"] == "Pod" and not n["name"].endswith("onExit")]
+    return seconds(nodes[name]), pods
+
+
+def common(settings: ArgoSettings) -> dict[str, Any]:
+    """What ours says of accounts and rights: without it a restricted namespace takes no pod."""
+    prepared = api.prepare(str(ROOT / "pipelines/iris/pipeline.py"))
+    spec = workflow("x", Packed(prepared.definition.spec, {}), settings)["spec"]
+    names = ("serviceAccountName", "automountServiceAccountToken", "executor", "securityContext", "podSpecPatch")
+    return {n: spec[n] for n in names}
+
+
+def seconds(node: Mapping[str, Any]) -> float:
+    """From the start to the end of a node; Argo counts whole seconds."""
+    start, end = (datetime.fromisoformat(node[k]) for k in ("startedAt", "finishedAt"))
+    return (end - start).total_seconds()
+
+
+def one(cluster: Cluster, settings: ArgoSettings, n: int) -> list[tuple[str, str, str]]:
+    """A trivial task of ours beside a bare one, in turn."""
+    times: dict[str, list[float]] = {"bare": [], "ours": []}
+    for i in range(n):
+        times["bare"] += submitted(cluster, settings, bare(f"bare-{stamp()}-{i}", settings.image, 1))[1]
+        times["ours"] += trivial(cluster, settings, 1)[1]
+    over = statistics.mean(times["ours"]) - statistics.mean(times["bare"])
+    text = f"{over:+.2f} s (bare {statistics.mean(times['bare']):.2f} s, means of {n}; Argo counts whole seconds)"
+    return [("a trivial task over a bare one", text, "≤ 0.5 s")]
+
+
+def wide(cluster: Cluster, settings: ArgoSettings, count: int) -> list[tuple[str, str, str]]:
+    """Many tasks at once, ours beside bare ones."""
+    plain = submitted(cluster, settings, bare(f"bare-{stamp()}-wide", settings.image, count))[0]
+    mine = trivial(cluster, settings, count)[0]
+    return [(f"{count} tasks at once", f"{mine:.0f} s, bare {plain:.0f} s: {mine / plain:.2f}", "≤ 1.2")]
+
+
+def trivial(cluster: Cluster, settings: ArgoSettings, count: int) -> tuple[float, list[float]]:
+    """The same command in the same image through tidegate: inputs brought, outputs kept, a record written."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "trivial.py"
+        file.write_text(TRIVIAL.format(image=settings.image, count=count))
+        body = tidegate("run", str(file), "--engine", "argo", "--no-cache")
+    found = cluster.find(WORKFLOW, body["run_id"], settings.namespace) or {}
+    nodes = found["status"]["nodes"]
+    pods = [seconds(n) for n in nodes.values() if n["type"] == "Pod" and not n["name"].endswith("onExit")]
+    return seconds(nodes[body["run_id"]]), pods
+
+
+def stamp() -> str:
+    """Something that no other workflow is called."""
+    return f"{time.time_ns() % 10**10:x}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
