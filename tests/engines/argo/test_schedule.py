@@ -239,6 +239,31 @@ def test_a_run_that_has_not_read_its_long_value_keeps_it_when_the_schedule_is(
     assert place.store.find(blob_key(digest)) is None
 
 
+def test_a_schedule_that_somebody_removed_by_hand_or_whose_blobs_are_gone_can_be_removed(place: Place) -> None:
+    place.apply(text="x" * (MAX_INLINE + 1))
+    place.fired("tidal-1795586400")
+    place.store.delete(blob_key(referenced(place.sent()["text"])))
+    for kind in (CRON_WORKFLOW, WORKFLOW_TEMPLATE):
+        place.cluster.delete(kind, "tidal", NS, alone=True)
+    assert remove(place.cluster, NS, "tidal", place.store) == ("tidal-1795586400",)
+    assert [*place.store.list("schedules")] == []
+
+
+def test_the_template_stays_until_argo_has_seen_every_run(place: Place) -> None:
+    place.apply()
+    start(place.cluster, find(place.cluster, NS, "tidal"), {}, "tidal-1795586401")
+    seen = []
+
+    def look(_: float) -> None:
+        seen.append(place.cluster.find(WORKFLOW_TEMPLATE, "tidal", NS))
+        if len(seen) == 2:
+            place.cluster.patch(WORKFLOW, "tidal-1795586401", NS, {"status": {"phase": "Running"}})
+
+    remove(place.cluster, NS, "tidal", place.store, look)
+    assert len(seen) == 2
+    assert all(seen)
+
+
 def test_a_run_right_now_has_the_parameters_of_its_schedule_and_those_given(place: Place) -> None:
     place.apply(n=1, text="kept")
     found = find(place.cluster, NS, "tidal")

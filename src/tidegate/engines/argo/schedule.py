@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -33,7 +34,7 @@ from tidegate.engines.argo.workflow import (
     object_name,
     workflow_template,
 )
-from tidegate.errors import NotFound, UsageError
+from tidegate.errors import Damaged, NotFound, UsageError
 from tidegate.plan.model import Plan
 from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs
@@ -245,7 +246,8 @@ def _keep(cluster: Cluster, namespace: str, name: str, schedules: Schedules) -> 
     record = schedules.find(namespace, name)
     for digest in record.parameters.values() if record else ():
         for run in running(cluster, namespace, name):
-            Blobs(schedules.store, run).check(digest)
+            with suppress(NotFound, Damaged):  # nothing is left to keep
+                Blobs(schedules.store, run).check(digest)
 
 
 def _changes(before: Schedule, after: Schedule) -> tuple[str, ...]:
