@@ -166,7 +166,7 @@ class Applied:
 
 @dataclass(frozen=True)
 class Row:
-    """A schedule with its next moment, in UTC, and its last run; None where there is none."""
+    """A schedule with its next moment, in its own zone, and its last run; None where there is none."""
 
     schedule: Schedule
     next: datetime | None
