@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +38,9 @@ from tidegate.store.open import open_store
 from tidegate.store.runs import OutcomeRecord, RunRecord, Runs, StepRecord, new_run_id
 
 if TYPE_CHECKING:
+    from tidegate.engines.argo.cluster import Cluster
     from tidegate.engines.argo.packed import Packed
+    from tidegate.engines.argo.schedule import Applied, Schedule
     from tidegate.engines.argo.workflow import Cron
 
 LOCAL, ARGO = "local", "argo"
@@ -123,6 +127,25 @@ class Options:
     logs: bool = False
     mutable_images: bool = False
     interrupted: Callable[[], str] = lambda: "stop"
+
+
+@dataclass(frozen=True)
+class ScheduleOptions:
+    """How to make a schedule.
+
+    Attributes:
+        name: of the schedule; the pipeline's by default.
+        store: the store's address; the project's own by default.
+        settle: suspend or resume, as ``cron`` says, a schedule that is there too.
+        mutable_images: let it run images by tag, which may change under a run.
+        dry_run: check everything, send nothing.
+    """
+
+    name: str = ""
+    store: str | None = None
+    settle: bool = False
+    mutable_images: bool = False
+    dry_run: bool = False
 
 
 def prepare(target: Any, *, fresh: bool = False) -> Prepared:
@@ -348,6 +371,65 @@ def compile_for_argo(
         policy.check_parameters(found, parameters or {})
     given = check_given(prepared.plan, parameters or {})
     return dump(objects(form, packed_definition(prepared), argo_settings(prepared.project), given, cron, name))
+
+
+def schedule(prepared: Prepared, parameters: Mapping[str, Any], cron: Cron, options: ScheduleOptions) -> Applied:
+    """Make a schedule on a cluster what it is to be, whether it is there or not; everything is checked first.
+
+    Args:
+        prepared: the pipeline.
+        parameters: run parameters as JSON values; those that are not given keep their defaults.
+        cron: when and how it runs.
+        options: its name, its store, and what is let through.
+
+    Raises:
+        UsageError: the definition, a parameter, the expression, the zone or the name is wrong; nothing was sent.
+        Trouble: the store or the cluster cannot be used.
+    """
+    from tidegate.engines.argo import schedule as argo
+    from tidegate.engines.argo.kube import open_cluster
+    from tidegate.engines.argo.start import argo_settings, check_control
+
+    name = argo.schedule_name(options.name, prepared.plan.name)
+    argo.next_moments(cron, datetime.now(UTC))
+    uri = options.store or prepared.project.store_uri
+    arguments = check_run(prepared, parameters, Options(uri, engine=ARGO, mutable_images=options.mutable_images))
+    check_control(prepared.plan, arguments.parameters)
+    packed = packed_definition(prepared, _record(prepared, arguments, ARGO))
+    given = {**prepared.definition.parameters, **parameters}
+    sent = {n: v for n, v in arguments.parameters.items() if given.get(n) is not None}
+    settings = argo_settings(prepared.project)
+    order = argo.Order(name, packed, settings, sent, cron, options.settle)
+    if options.dry_run:
+        return argo.rehearse(order)
+    return argo.apply(order, open_cluster(settings.context), open_store(uri))
+
+
+def start_scheduled(found: Schedule, parameters: Mapping[str, Any], cluster: Cluster, uri: str) -> str:
+    """Start a run of a schedule now; return its id.
+
+    Args:
+        found: the schedule as it stands.
+        parameters: run parameters as JSON values, over those of the schedule.
+        cluster: where it is.
+        uri: the store's address.
+
+    Raises:
+        ParameterError: one is unknown, of a wrong type, or looser than the gate's policy; nothing was started.
+    """
+    from tidegate.engines.argo.given import given
+    from tidegate.engines.argo.schedule import run_name, start
+    from tidegate.engines.argo.start import check_control, check_store
+
+    plan, run_id = found.packed.plan, run_name(found.name, time.time())
+    for gate in policies(plan):
+        policy.check_parameters(gate, parameters)
+    values = check_given(plan, parameters)
+    check_control(plan, values)
+    if values:
+        check_store(uri)
+    start(cluster, found, given(values, Blobs(open_store(uri), run_id)) if values else {}, run_id)
+    return run_id
 
 
 def _run(

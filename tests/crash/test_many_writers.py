@@ -47,7 +47,9 @@ def end(process: Process, killed: bool) -> None:
     process.listen()
     assert process.popen.stdout
     process.popen.stdout.close()
-    assert process.popen.wait() == (-9 if killed else 0)
+    # on a busy machine one may have come to its end before it was killed
+    ended = process.popen.wait()
+    assert ended == 0 and process.said[-1] == ["done", process.name] if ended != -9 else killed
 
 
 def test_of_many_writers_some_killed_nothing_acknowledged_is_lost_and_nobody_waits_for_the_dead(tmp_path: Path) -> None:

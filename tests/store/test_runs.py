@@ -8,7 +8,7 @@ import pytest
 
 from tidegate.errors import Damaged, NotFound
 from tidegate.store.memory import MemoryStore
-from tidegate.store.runs import OutcomeRecord, RunRecord, Runs, StepRecord, new_run_id
+from tidegate.store.runs import OutcomeRecord, RunRecord, Runs, StepRecord, iso, new_run_id
 
 
 @pytest.fixture
@@ -49,6 +49,16 @@ def test_ids_sort_by_time_and_the_newest_is_listed_first(runs: Runs) -> None:
         runs.create(RunRecord(run_id, "p", "d"))
     assert [r.id for r in runs.list(2)] == ids[:0:-1]
     assert runs.last() == ids[-1]
+
+
+def test_runs_that_somebody_else_named_are_listed_where_they_began(runs: Runs) -> None:
+    began = 1_795_500_000
+    runs.create(RunRecord("iris-x7k2p", "iris", "d", created=iso(began + 3)))
+    ids = [new_run_id(began + 1), f"iris-{began + 2}", "iris-x7k2p", new_run_id(began + 4)]
+    for run in (ids[3], ids[0], ids[1]):
+        runs.create(RunRecord(run, "iris", "d"))
+    assert [r.id for r in runs.list(9)] == ids[::-1]
+    assert [r.id for r in runs.list(2)] == ids[:1:-1]
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"id": 1}', b'{"unknown": 1}', b"\xff"])

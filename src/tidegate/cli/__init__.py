@@ -23,6 +23,7 @@ from tidegate.errors import TidegateError
 COMMANDS = {
     "run": ("tidegate.cli.run", "Run a pipeline on this machine."),
     "compile": ("tidegate.cli.compile", "Compile a pipeline to kfp's IR."),
+    "schedule": ("tidegate.cli.schedule", "Run pipelines by the clock on a cluster."),
     "runs": ("tidegate.cli.runs", "List runs, show one, compare two, read logs, forget some."),
     "cache": ("tidegate.cli.cache", "Remove what nothing needs any more."),
     "model": ("tidegate.cli.model", "List models, show versions, promote one, mirror into MLflow."),

@@ -24,6 +24,8 @@ from tidegate.errors import Damaged, NotFound
 from tidegate.store.base import Store
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
+_OURS = re.compile(r"\d{8}-\d{6}")
+_BY_THE_CLOCK = re.compile(r"-(\d{10})$")  # Argo names what a schedule starts NAME-SECONDS
 
 
 def iso(seconds: float) -> str:
@@ -33,8 +35,11 @@ def iso(seconds: float) -> str:
 
 def new_run_id(now: float | None = None) -> str:
     """A run id that sorts by time and collides with none: ``20261124-105825-3fa9c1``."""
-    moment = datetime.fromtimestamp(time.time() if now is None else now, UTC)
-    return f"{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    return f"{_moment(time.time() if now is None else now)}-{secrets.token_hex(3)}"
+
+
+def _moment(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y%m%d-%H%M%S}"
 
 
 @dataclass(frozen=True)
@@ -152,9 +157,21 @@ class Runs:
     def list(self, limit: int) -> Iterator[RunRecord]:
         """Yield the newest runs first; a run whose record is missing or damaged hides no other."""
         folders = [e.key for e in self.store.list("runs", recursive=False) if e.key.endswith("/")]
-        for key in sorted(folders, reverse=True)[:limit]:
+        ids = [key.rstrip("/").rpartition("/")[2] for key in folders]
+        for run_id in sorted(ids, key=lambda i: (self._began(i), i), reverse=True)[:limit]:
             with contextlib.suppress(NotFound, Damaged):
-                yield self.read(key.rstrip("/").rpartition("/")[2])
+                yield self.read(run_id)
+
+    def _began(self, run_id: str) -> str:
+        """When a run began, as ids of ours say: by its id, or, where somebody else named it, by its record."""
+        if found := _OURS.match(run_id):
+            return found[0]
+        if found := _BY_THE_CLOCK.search(run_id):
+            return _moment(int(found[1]))
+        try:
+            return re.sub("[-:Z]", "", self.read(run_id).created).replace("T", "-")
+        except (NotFound, Damaged):
+            return ""
 
     def last(self) -> str:
         """Return the id of the run that was started last, empty where there is none."""

@@ -22,7 +22,7 @@ import pytest
 from tests.engines.argo import controller
 from tests.engines.argo.node import Document, Node, PodResult
 from tidegate.author import step as author
-from tidegate.engines.argo import launcher, shim
+from tidegate.engines.argo import launcher
 from tidegate.engines.argo.given import given
 from tidegate.engines.argo.outcome import Ended, outcome
 from tidegate.engines.argo.packed import Packed
@@ -86,10 +86,12 @@ class SimulatedEngine:
         if "initContainers" not in body:
             part = body["container"]["command"][3:] or ["run"]
             return self.launch(part[0], body["container"], folder) == 0
-        if self.launch("prepare", body["initContainers"][0], folder):
-            return False
-        perform_job(folder)
-        self.launch("keep", body["sidecars"][0], folder)
+        beside = body["sidecars"][0]
+        if code := self.launch("prepare", beside, folder):
+            return code == 0
+        if (folder / "step.json").exists():
+            perform_job(folder)
+            self.launch("keep", beside, folder)
         return not (folder / "done").exists() or (folder / "done").read_text() == "0"
 
     def launch(self, part: str, container: Document, folder: Path) -> int:
@@ -169,9 +171,6 @@ def on_argo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[SimulatedEn
     """Let ``tidegate.run`` use the simulated cluster; the engines that ran are in the list."""
     from tidegate import api
 
-    binary = tmp_path / "shim"
-    binary.touch()
-    monkeypatch.setattr(shim, "BINARY", binary)
     made: list[SimulatedEngine] = []
 
     def engine(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.servers import wait_until
 from tidegate.engines.argo.cluster import CONFIG_MAP, NAMESPACE, POD, WORKFLOW, Action, Cluster, Kind
 from tidegate.engines.argo.kube import KubeCluster, open_cluster
 from tidegate.engines.argo.memory import MemoryCluster
@@ -51,6 +52,30 @@ def test_an_object_is_created_once_and_applied_as_often_as_you_like(cluster: Clu
     assert cluster.apply(words(namespace, k="3"))["data"] == {"k": "3"}
     assert cluster.apply(words(namespace, "new", k="4"))["metadata"]["uid"]
     assert cluster.patch(CONFIG_MAP, "a", namespace, {"data": {"k": None, "l": "5"}})["data"] == {"l": "5"}
+
+
+def test_what_is_applied_no_more_is_taken_away_and_what_others_wrote_stays(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(words(namespace, k="1", l="2"))
+    cluster.patch(CONFIG_MAP, "a", namespace, {"metadata": {"labels": {"theirs": "x"}}})
+    found = cluster.apply(words(namespace, l="3"))
+    assert found["data"] == {"l": "3"}
+    assert found["metadata"]["labels"] == {"of": "a", "theirs": "x"}
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_an_object_owns_goes_with_it_unless_it_is_deleted_alone(
+    cluster: Cluster, namespace: str, alone: bool
+) -> None:
+    uid = cluster.create(words(namespace, "owner"))["metadata"]["uid"]
+    owned = words(namespace, "owned")
+    owned["metadata"]["ownerReferences"] = [{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid}]
+    cluster.create(owned)
+    cluster.delete(CONFIG_MAP, "owner", namespace, alone=alone)
+    wait_until(lambda: cluster.find(CONFIG_MAP, "owner", namespace) is None)
+    if alone:
+        assert cluster.find(CONFIG_MAP, "owned", namespace)
+    else:
+        wait_until(lambda: cluster.find(CONFIG_MAP, "owned", namespace) is None)
 
 
 def test_a_generated_name_is_told(cluster: Cluster, namespace: str) -> None:

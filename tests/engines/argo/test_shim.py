@@ -32,7 +32,8 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with shorter deadlines."""
-    return compiled(SOURCE, tmp_path_factory.mktemp("hasty") / "shim", "-DGRACE_MS=400", "-DDRAIN_MS=200")
+    flags = ["-DGRACE_MS=400", "-DDRAIN_MS=200", "-DSILENT_MS=2000", "-DPATIENCE_MS=300"]
+    return compiled(SOURCE, tmp_path_factory.mktemp("hasty") / "shim", *flags)
 
 
 def encoded(*words: str | bytes) -> bytes:
@@ -193,10 +194,61 @@ def test_a_damaged_job_is_refused(pod: Pod, job: bytes, said: bytes) -> None:
     assert not (pod.folder / "exit").exists()
 
 
-def test_a_missing_job_or_folder_is_refused(tmp_path: Path, shim: Path) -> None:
-    for folder, said in (tmp_path, b"job"), (tmp_path / "none", os.fsencode(tmp_path / "none")):
-        done = subprocess.run([shim], env={"TIDEGATE_SHIM_FOLDER": str(folder)}, capture_output=True, timeout=5)
-        assert (done.returncode, done.stderr) == (70, b"tidegate: " + said + b": No such file or directory\n")
+def test_a_missing_folder_is_refused(tmp_path: Path, shim: Path) -> None:
+    folder = tmp_path / "none"
+    done = subprocess.run([shim], env={"TIDEGATE_SHIM_FOLDER": str(folder)}, capture_output=True, timeout=5)
+    assert (done.returncode, done.stderr) == (
+        70,
+        b"tidegate: " + os.fsencode(folder) + b": No such file or directory\n",
+    )
+
+
+def waiting(folder: Path, shim: Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([shim], env={**os.environ, "TIDEGATE_SHIM_FOLDER": str(folder)}, stderr=subprocess.PIPE)
+
+
+def test_a_job_is_waited_for(tmp_path: Path, shim: Path) -> None:
+    process = waiting(tmp_path, shim)
+    time.sleep(0.1)
+    assert process.poll() is None
+    (tmp_path / "part").write_bytes(encoded("sh", "-c", "exit 3"))
+    (tmp_path / "part").rename(tmp_path / "job")
+    eventually((tmp_path / "exit").exists)
+    (tmp_path / "done").write_text("3")
+    assert (process.wait(10), (tmp_path / "exit").read_text()) == (3, "3")
+    process.communicate()
+
+
+def test_who_waits_for_a_job_ends_when_told(tmp_path: Path, shim: Path) -> None:
+    process = waiting(tmp_path, shim)
+    time.sleep(0.1)
+    process.terminate()
+    process.communicate(timeout=10)
+    assert process.returncode == 143
+
+
+def test_nobody_waits_for_the_dead(tmp_path: Path, hasty: Path) -> None:
+    process = waiting(tmp_path, hasty)
+    _, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (70, b"tidegate: job: whoever writes it is gone\n")
+    (tmp_path / "alive").touch()
+    os.utime(tmp_path / "alive", (time.time() - 60,) * 2)
+    (tmp_path / "job").write_bytes(encoded("true"))
+    process = waiting(tmp_path, hasty)
+    _, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (70, b"tidegate: done: whoever writes it is gone\n")
+
+
+def test_an_empty_job_beside_a_code_ends_with_it(pod: Pod) -> None:
+    assert pod.run(job=b"0\0", done="3")[0] == 3
+
+
+def test_it_installs_itself(tmp_path: Path, shim: Path) -> None:
+    for _ in range(2):
+        subprocess.run([shim, "install"], env={"TIDEGATE_SHIM_FOLDER": str(tmp_path)}, check=True)
+    made = tmp_path / "bin" / "shim"
+    assert made.read_bytes() == shim.read_bytes()
+    assert os.access(made, os.X_OK)
 
 
 def test_the_folder_is_tidegate_unless_named(shim: Path) -> None:

@@ -95,8 +95,8 @@ class Cluster(Protocol):
     def patch(self, kind: Kind, name: str, namespace: str, change: Object) -> Object:
         """Merge ``change`` into an object (RFC 7396) and return it; raise ``NotFound``."""
 
-    def delete(self, kind: Kind, name: str, namespace: str = "") -> None:
-        """Delete an object and, in the background, what it owns; absent is fine."""
+    def delete(self, kind: Kind, name: str, namespace: str = "", *, alone: bool = False) -> None:
+        """Delete an object and, in the background, what it owns (not so when ``alone``); absent is fine."""
 
     def watch(
         self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None, *, seconds: int = 60

@@ -22,7 +22,7 @@ from tidegate.plan.model import Container, Executor, FinalStatus, Importer, Retr
 LAUNCHER = ["python", "-m", "tidegate.engines.argo.launcher"]
 SHIM = f"{FOLDER}/bin/shim"
 RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-MOUNTS = [
+MOUNTS: list[dict[str, Any]] = [
     {"name": "tidegate", "mountPath": FOLDER},
     {"name": "tidegate-plan", "mountPath": "/tidegate-plan", "readOnly": True},
     {"name": "tmp", "mountPath": "/tmp"},
@@ -147,8 +147,7 @@ def _of_container(
             "env": [{"name": "HOME", "value": "/tmp"}],
             "securityContext": RESTRICTED,
         }
-        sides = [_side(settings, env, part) for part in ("prepare", "keep")]
-        template["initContainers"], template["sidecars"] = [sides[0]], [sides[1]]
+        template["initContainers"], template["sidecars"] = [_install(settings)], [_beside(settings, env)]
     main["volumeMounts"] = [*MOUNTS]
     if resources := _resources(container.resources, names):
         main["resources"] = resources
@@ -156,10 +155,20 @@ def _of_container(
     _apply(Parts(template, main, {}, lambda place, constant: _said(place, constant, names)), container.kubernetes)
 
 
-def _side(settings: ArgoSettings, env: list[dict[str, Any]], part: str) -> dict[str, Any]:
-    made = _ours(settings, settings.image, env, part)
+def _install(settings: ArgoSettings) -> dict[str, Any]:
+    """The container that brings the shim, and that is all it does: nothing starts before it has ended."""
     security = {**RESTRICTED, "readOnlyRootFilesystem": True}
-    return {"name": f"tidegate-{part}", **made, "securityContext": security, "volumeMounts": MOUNTS}
+    mounts = [m for m in MOUNTS if m["name"] == "tidegate"]
+    return {
+        "name": "tidegate-shim", "image": settings.image, "command": ["/opt/tidegate/shim", "install"],
+        "securityContext": security, "volumeMounts": mounts,
+    }  # fmt: skip
+
+
+def _beside(settings: ArgoSettings, env: list[dict[str, Any]]) -> dict[str, Any]:
+    made = _ours(settings, settings.image, env, "beside")
+    security = {**RESTRICTED, "readOnlyRootFilesystem": True}
+    return {"name": "tidegate-beside", **made, "securityContext": security, "volumeMounts": MOUNTS}
 
 
 def _dynamic(template: Template, place: str, names: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ STUCK_SECONDS = 60.0
 PATIENCE_SECONDS = 600.0
 RECORD_SECONDS = 10.0
 WATCH_SECONDS = 30
+STOP_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class ArgoEngine:
             if self.interrupted() == DETACH:
                 return Outcome(self.record.id, RUNNING, seconds=watch.seconds)
             stop(self.cluster, self.settings.namespace, self.record.id)
+            watch.wait_for_pods()
             return watch.outcome(CANCELED)
 
     def _submit(self) -> None:
@@ -209,6 +212,17 @@ class _Watch:
             node = nodes.steps(self.latest)[late[0]]
             self.error = self.cannot_start[late[0]] = {**nodes.lost(node), "step": late[0]}
             stop(self.engine.cluster, self.engine.settings.namespace, self.engine.record.id)
+
+    def wait_for_pods(self) -> None:
+        """Give pods that were told to end the time to record it, or until somebody is impatient."""
+        engine, until = self.engine, self.engine.clock() + STOP_SECONDS
+        with contextlib.suppress(KeyboardInterrupt, ClusterError):
+            while engine.clock() < until:
+                found = engine.cluster.find(WORKFLOW, engine.record.id, engine.settings.namespace)
+                self.latest = found or self.latest
+                if not found or nodes.root_phase(found):
+                    return
+                engine.pause(0.5)
 
     def outcome(self, state: str) -> Outcome:
         """How the run ended; what was not reported yet is reported."""

@@ -109,10 +109,11 @@ class KubeCluster:
         query = {"fieldManager": OWNER}
         return self._json("PATCH", _path(kind, namespace, name), query, change, "application/merge-patch+json")
 
-    def delete(self, kind: Kind, name: str, namespace: str = "") -> None:
+    def delete(self, kind: Kind, name: str, namespace: str = "", *, alone: bool = False) -> None:
         """See ``Cluster``."""
         try:
-            self._json("DELETE", _path(kind, namespace, name), {"propagationPolicy": "Background"})
+            query = {"propagationPolicy": "Orphan" if alone else "Background"}
+            self._json("DELETE", _path(kind, namespace, name), query)
         except NotFound:
             return
 

@@ -1,7 +1,7 @@
-"""What runs in the pods of a run: ``python -m tidegate.engines.argo.launcher [run|prepare|keep|end]``.
+"""What runs in the pods of a run: ``python -m tidegate.engines.argo.launcher [run|beside|end]``.
 
-``run`` is a whole step in one container of an image of ours. Where the image is somebody else's, ``prepare`` (an init
-container) finds the inputs and leaves the command for the shim, and ``keep`` (a sidecar) takes what the command left
+``run`` is a whole step in one container of an image of ours. Where the image is somebody else's, the command is wrapped
+by the shim, and ``beside`` is a sidecar that finds the inputs, leaves the command for the shim, and takes what it made
 into the store. ``end`` writes how the run ended. Nothing half-written is ever visible: bytes first, the record last.
 """
 
@@ -42,7 +42,7 @@ from tidegate.store.open import open_store
 from tidegate.store.patient import PatientStore
 from tidegate.store.runs import OutcomeRecord, StepRecord, iso
 
-TERMINATED = 143
+TERMINATED, BROKEN = 143, 70
 KILLED = (-9, 137)
 _STATES = {"Succeeded": SUCCEEDED, "Failed": FAILED, "Error": FAILED}
 
@@ -74,7 +74,7 @@ class Done:
 def main(argv: Sequence[str] | None = None) -> int:
     """Do one container's part of a step; return its exit code."""
     [part] = (sys.argv[1:] if argv is None else argv) or ["run"]
-    parts: dict[str, Callable[[Site], int]] = {"run": run, "prepare": prepare, "keep": keep, "end": end}
+    parts: dict[str, Callable[[Site], int]] = {"run": run, "beside": beside, "end": end}
     try:
         return parts[part](Site(read_pod(), PatientStore(open_store(os.environ["TIDEGATE_STORE"]))))
     except TidegateError as e:
@@ -312,9 +312,23 @@ def _record(site: Site, ready: Ready | None, step: Step | None, done: Done, seco
     site.runs.step(site.pod.run_id, record)
 
 
+def beside(site: Site) -> int:
+    """Do what a step in somebody else's image needs, beside it; the step's end is the shim's to tell."""
+    code = BROKEN
+    with shim.alive(site.pod.folder):
+        try:
+            code = prepare(site)
+        finally:
+            if code or not (site.pod.folder / "step.json").exists():
+                shim.release(site.pod.folder, code)
+                shim.leave([], site.pod.folder)
+        if (site.pod.folder / "step.json").exists():
+            keep(site)
+    return 0
+
+
 def prepare(site: Site) -> int:
     """Find the inputs of a step in somebody else's image and leave its command for the shim."""
-    shim.install(site.pod.folder)
     kept = site.pod.folder / "step.json"
 
     def perform(ready: Ready) -> tuple[Step | None, Done]:
@@ -322,7 +336,6 @@ def prepare(site: Site) -> int:
         assert isinstance(executor, Container)
         step = _step(site, ready, executor)
         if done := _kept(site, ready) or _cached(site, step):
-            shim.leave([], site.pod.folder)
             return step, done
         folder = _fresh(site.pod.folder / "work")
         _log(site, folder)

@@ -31,6 +31,7 @@ class MemoryCluster:
     def __init__(self, *objects: Object) -> None:
         self.logs: dict[tuple[str, str, str], bytes] = {}  # (namespace, pod, container)
         self._items: dict[_Place, dict[str, Any]] = {}
+        self._applied: dict[_Place, dict[str, Any]] = {}
         self._watches: list[queue.Queue[Change]] = []
         self._numbers = itertools.count(1)
         self._lock = threading.RLock()
@@ -65,12 +66,14 @@ class MemoryCluster:
             return self._keep({**body, "metadata": {"uid": f"uid-{number}", **meta}}, "ADDED")
 
     def apply(self, body: Object) -> Object:
-        """See ``Cluster``; merged, as fields of one owner that were never taken away."""
+        """See ``Cluster``; fields that were applied before and are not any more are taken away."""
         kind, meta = kind_of(body), body["metadata"]
+        place = _place(kind, meta.get("namespace", ""), meta["name"])
         with self._lock:
-            if self.find(kind, meta["name"], meta.get("namespace", "")) is None:
+            before, self._applied[place] = self._applied.get(place, {}), copy.deepcopy(dict(body))
+            if place not in self._items:
                 return self.create(body)
-            return self.patch(kind, meta["name"], meta.get("namespace", ""), body)
+            return self.patch(kind, meta["name"], meta.get("namespace", ""), _dropped(before, body))
 
     def patch(self, kind: Kind, name: str, namespace: str, change: Object) -> Object:
         """See ``Cluster``."""
@@ -80,12 +83,16 @@ class MemoryCluster:
                 raise NotFound(f'{kind.plural} "{name}" not found')
             return self._keep(_merged(body, change), "MODIFIED")
 
-    def delete(self, kind: Kind, name: str, namespace: str = "") -> None:
+    def delete(self, kind: Kind, name: str, namespace: str = "", *, alone: bool = False) -> None:
         """See ``Cluster``."""
         with self._lock:
             body = self._items.pop(_place(kind, namespace, name), None)
-            if body is not None:
-                self._tell(Change("DELETED", body))
+            self._applied.pop(_place(kind, namespace, name), None)
+            if body is None:
+                return
+            self._tell(Change("DELETED", body))
+            for owned in [] if alone else [o for o in self._items.values() if _owns(body, o)]:
+                self.delete(kind_of(owned), owned["metadata"]["name"], owned["metadata"].get("namespace", ""))
 
     def watch(
         self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None, *, seconds: float = 60
@@ -158,6 +165,17 @@ def _merged(old: Any, new: Any) -> Any:
         return new
     kept = {k: v for k, v in old.items() if k not in new}
     return {**kept, **{k: _merged(old.get(k, {}), v) for k, v in new.items() if v is not None}}
+
+
+def _dropped(before: Any, now: Any) -> Any:
+    """What was said before with null for each field that is not said now, to be merged before what is said now."""
+    if not isinstance(before, Mapping) or not isinstance(now, Mapping):
+        return now
+    return {**now, **{k: _dropped(v, now[k]) if k in now else None for k, v in before.items()}}
+
+
+def _owns(owner: Object, body: Object) -> bool:
+    return owner["metadata"]["uid"] in [o.get("uid") for o in body["metadata"].get("ownerReferences", ())]
 
 
 def _is(subject: Mapping[str, Any], account: str, binding: Object) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tidegate.engines.argo.argument import argument
 from tidegate.engines.argo.check import check
+from tidegate.engines.argo.cron import parse, zone
 from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.workflow import (
@@ -42,8 +43,12 @@ def objects(
 
     Raises:
         DefinitionError: something that cannot be said to Argo.
+        UsageError: the expression of cron or the time zone is none.
     """
     plan = packed.plan
+    if cron:
+        parse(cron.schedule)
+        zone(cron.timezone)
     texts = {n: argument(v) for n, v in parameters.items()}
     name = object_name(name or plan.name, LONGEST_CRON_NAME)
     if form == ONCE:

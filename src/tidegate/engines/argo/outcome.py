@@ -66,7 +66,7 @@ def _step(ready: Ready, record: StepRecord | None, ended: Ended) -> StepFinished
         note = record.note or (f"{record.attempts} attempts" if record.attempts > 1 else "")
         return StepFinished(ready.path, record.state, record.cached, record.seconds, record.error, note)
     if error := ended.lost(ready.path):
-        return StepFinished(ready.path, FAILED, error=error)
+        return StepFinished(ready.path, CANCELED if ended.state == CANCELED else FAILED, error=error)
     return StepFinished(ready.path, SKIPPED, note="it did not run")
 
 

@@ -1,11 +1,14 @@
 /* Wraps the command of a step in an image that holds nothing of ours, perhaps not even a shell or a libc.
  *
  * All it knows lies in one folder ($TIDEGATE_SHIM_FOLDER, or /tidegate):
- *   job   read: NUL-terminated strings, the number of words in decimal, then the words; "0" is nothing to run
+ *   job   awaited, read: NUL-terminated strings, the number of words in decimal, then the words; "0" is nothing to
+ *         run: the code in `done`, where it is there, else 0, becomes ours
+ *   alive touched every few seconds by whoever writes `job` and `done`; an old one means that nobody will
  *   env   read where it is there: NUL-terminated NAME=VALUE, put over the environment
  *   log   appended to: what the command says on stdout and stderr, which also go to ours
  *   exit  written, whole or not at all: the command's exit code, or -N when signal N ended it
  *   done  awaited: a decimal exit code, which becomes ours
+ * `shim install` copies itself to bin/shim there, which is what an init container is for.
  * What is wrong with the folder or with us, not with the command, ends with 70 and a line on stderr.
  *
  * Signals are blocked and read from a descriptor, so nothing races and, poll() apart, nothing is interrupted. A
@@ -24,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/sendfile.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -35,6 +39,12 @@
 #endif
 #ifndef DRAIN_MS
 #define DRAIN_MS 2000 /* how long a daemon may hold the pipes after the command ended */
+#endif
+#ifndef SILENT_MS
+#define SILENT_MS 120000 /* how old `alive` may be */
+#endif
+#ifndef PATIENCE_MS
+#define PATIENCE_MS 900000 /* how long nobody may be there at all: their image may still be coming */
 #endif
 #define POLL_MS 20
 #define BROKEN 70 /* EX_SOFTWARE */
@@ -323,24 +333,57 @@ static int read_done(void) {
     return found; /* an empty one is still being written */
 }
 
-/* A first signal leaves the one who writes `done` its time to store what the command made; a second one does not. */
-static int await_done(void) {
-    int found, last;
-    while ((found = read_done()) < 0) {
+static bool nobody_there(long long since) {
+    struct stat s;
+    struct timespec t;
+    if (fstatat(folder, "alive", &s, 0)) return now() - since > PATIENCE_MS;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (t.tv_sec - s.st_mtim.tv_sec) * 1000LL > SILENT_MS;
+}
+
+/* Wait for a file; the number of a signal that ends the wait is returned, 0 when the file is there. */
+static int await(const char *name, int signals_allowed) {
+    long long since = now();
+    int last;
+    while (faccessat(folder, name, F_OK, 0)) {
         struct pollfd signalled = {signals, POLLIN, 0};
         poll(&signalled, 1, POLL_MS);
-        if ((last = answer_signals()) && asked > 1) return 128 + last;
+        if ((last = answer_signals()) && asked > signals_allowed) return last;
+        if (nobody_there(since)) broken("%s: whoever writes it is gone", name);
     }
+    return 0;
+}
+
+/* A first signal leaves the one who writes `done` its time to store what the command made; a second one does not. */
+static int await_done(void) {
+    int last, found;
+    do {
+        if ((last = await("done", 1))) return 128 + last;
+    } while ((found = read_done()) < 0 && !usleep(POLL_MS * 1000));
     return found;
 }
 
-int main(void) {
+static int install(void) {
+    int from = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    if (mkdirat(folder, "bin", 0755) && errno != EEXIST) broken("bin: %s", strerror(errno));
+    int to = openat(folder, "bin/shim", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+    ssize_t n = 1;
+    if (from < 0 || to < 0) broken("bin/shim: %s", strerror(errno));
+    while (n > 0) n = sendfile(to, from, NULL, 1 << 20);
+    if (n < 0 || fchmod(to, 0755) || close(to)) broken("bin/shim: %s", strerror(errno));
+    return 0;
+}
+
+int main(int argc, char **given) {
+    int last;
     fill_standard_files();
     take_signals();
     open_folder();
+    if (argc == 2 && !strcmp(given[1], "install")) return install();
+    if ((last = await("job", 0))) return 128 + last;
     char **argv = words();
     environment();
-    if (!argv) return 0;
+    if (!argv) return faccessat(folder, "done", F_OK, 0) ? 0 : read_done();
     open_files();
     start(argv);
     follow();

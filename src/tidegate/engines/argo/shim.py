@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import shutil
 import signal
 import stat
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tidegate.errors import StepFailed
-
-BINARY = Path("/opt/tidegate/shim")
+TOUCH_SECONDS = 5.0
 POLL_SECONDS = 0.02
 GRACE_SECONDS = 25.0  # longer than the shim gives the command, shorter than Kubernetes gives the pod
 LONGEST_WORD = 100_000  # Linux takes 128 KiB for one word of a command
@@ -25,19 +24,23 @@ runpy.run_module("kfp.dsl.executor_main", run_name="__main__", alter_sys=True)
 """
 
 
-def install(folder: Path) -> None:
-    """Put the shim where the other container finds it.
+@contextlib.contextmanager
+def alive(folder: Path) -> Iterator[None]:
+    """Show the shim that somebody will write what it waits for."""
+    over = threading.Event()
 
-    Raises:
-        StepFailed: the image of ours has none (code ``shim-missing``).
-    """
-    target = folder / "bin" / "shim"
-    target.parent.mkdir(parents=True, exist_ok=True)
+    def touch() -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                (folder / "alive").touch()
+            if over.wait(TOUCH_SECONDS):
+                return
+
+    threading.Thread(target=touch, daemon=True).start()
     try:
-        shutil.copyfile(BINARY, target)
-    except FileNotFoundError as e:
-        raise StepFailed(f"this image has no {BINARY}", hint="tidegate images build base", code="shim-missing") from e
-    target.chmod(0o755)
+        yield
+    finally:
+        over.set()
 
 
 def short(command: Sequence[str], folder: Path) -> list[str]:
@@ -64,7 +67,13 @@ def leave(command: Sequence[str], folder: Path, env: Mapping[str, str] | None = 
     """Leave a command and its own environment variables for the shim; an empty command lets it end at once."""
     if env:
         (folder / "env").write_bytes(_strings(f"{n}={v}" for n, v in env.items()))
-    (folder / "job").write_bytes(_strings([str(len(command)), *command]))
+    _whole(folder / "job", _strings([str(len(command)), *command]))
+
+
+def _whole(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f"{path.name}.part")
+    temporary.write_bytes(data)
+    temporary.rename(path)
 
 
 def _strings(words: Iterable[str]) -> bytes:
@@ -96,6 +105,4 @@ def ended(folder: Path) -> tuple[int, bool]:
 
 def release(folder: Path, code: int) -> None:
     """Let the shim end with this exit code."""
-    temporary = folder / "done.part"
-    temporary.write_text(str(code))
-    temporary.rename(folder / "done")
+    _whole(folder / "done", str(code).encode())

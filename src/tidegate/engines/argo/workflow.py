@@ -20,6 +20,7 @@ from tidegate.plan.model import Plan
 API = "argoproj.io/v1alpha1"
 PLAN_ANNOTATION = "tidegate.dev/plan"
 MANAGED = {"app.kubernetes.io/managed-by": "tidegate"}
+SCHEDULE_LABEL = "tidegate.dev/schedule"
 DEADLINE_SECONDS = 86_400
 KEPT_SECONDS = 7 * 86_400
 USER = 65532  # no user of an image, never root
@@ -100,7 +101,7 @@ def cron_workflow(
         "suspend": cron.suspended,
         "successfulJobsHistoryLimit": 3,
         "failedJobsHistoryLimit": 3,
-        "workflowMetadata": {"labels": _labels(plan)},
+        "workflowMetadata": {"labels": {**_labels(plan), SCHEDULE_LABEL: name}},
         "workflowSpec": run,
     }
     return {"apiVersion": API, "kind": "CronWorkflow", "metadata": _metadata(name, plan, settings), "spec": spec}

@@ -1,0 +1,285 @@
+"""``tidegate schedule``: pipelines that run by the clock, on a cluster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tidegate import api
+from tidegate.cli import values
+from tidegate.project import read_project
+from tidegate.store.open import OBJECT_SCHEMES, open_store
+from tidegate.store.runs import Runs
+
+if TYPE_CHECKING:
+    from tidegate.engines.argo.cluster import Cluster
+    from tidegate.engines.argo.schedule import Applied, Row
+    from tidegate.engines.argo.workflow import Cron
+
+POLICIES = {
+    "forbid": "a run whose time comes while another goes on waits for its end; the latest such starts then, if {late}",
+    "allow": "runs go on side by side",
+    "replace": "a run whose time comes ends the one that goes on",
+}
+_engine = click.option("--engine", type=click.Choice([api.ARGO]), default=api.ARGO, show_default=True, help="Where.")
+_store = click.option("--store", metavar="URI", help="The store of its runs; the project's own by default.")
+_json = click.option("--json", "json_", is_flag=True, help="JSON on stdout.")
+_typed = click.option("-p", "--param", "typed", multiple=True, metavar="NAME=VALUE", help="A run parameter.")
+
+
+@click.group("schedule")
+def command() -> None:
+    """Run pipelines by the clock on a cluster."""
+
+
+@command.command("apply")
+@click.argument("target", metavar="FILE[:PIPELINE]")
+@click.option("--cron", "expression", metavar="EXPR", required=True, help="Five fields of cron, or @hourly, @daily …")
+@click.option("--name", default="", help="Of the schedule; the pipeline's by default.")
+@click.option("--timezone", default="UTC", show_default=True, help="Of EXPR: a zone of the IANA database.")
+@_typed
+@click.option("--params", "file", type=click.Path(path_type=Path), help="Parameters from a JSON or YAML file.")
+@click.option("--concurrency", type=click.Choice(list(POLICIES)), default="forbid", show_default=True, help="Overlap.")
+@click.option("--catch-up", type=click.IntRange(0), default=600, show_default=True, help="How late it may start, in s.")
+@click.option("--suspended/--no-suspended", default=None, help="Make it (not) run by itself; by default as it was.")
+@click.option("--allow-tags", is_flag=True, help="Let it run images by tag, which may change under a run.")
+@click.option("--dry-run", is_flag=True, help="Check everything, send nothing.")
+@_engine
+@_store
+@_json
+def apply(
+    target: str,
+    expression: str,
+    name: str,
+    timezone: str,
+    typed: Sequence[str],
+    file: Path | None,
+    concurrency: str,
+    catch_up: int,
+    suspended: bool | None,
+    allow_tags: bool,
+    dry_run: bool,
+    engine: str,
+    store: str | None,
+    json_: bool,
+) -> int:
+    """Make a schedule, or change the one of this name."""
+    from tidegate.engines.argo.workflow import Cron
+
+    prepared = api.prepare(target)
+    parameters = values.parameters(prepared.plan, typed, file)
+    cron = Cron(expression, timezone, concurrency.capitalize(), catch_up, bool(suspended))
+    options = api.ScheduleOptions(name, store, suspended is not None, allow_tags, dry_run)
+    applied = api.schedule(prepared, parameters, cron, options)
+    _print(_applied_json(applied), json_, _applied_text(applied, prepared.plan.name))
+    return 0
+
+
+@command.command("ls")
+@click.argument("target", metavar="[FILE[:PIPELINE]]", default="")
+@_engine
+@_store
+@_json
+def ls(target: str, engine: str, store: str | None, json_: bool) -> None:
+    """List schedules; with a FILE also whether they run what its working tree has."""
+    from tidegate.engines.argo.schedule import differs, rows
+
+    plan = api.prepare(target).plan if target else None
+    cluster, namespace = _place()
+    for row in rows(cluster, namespace, _runs(store), datetime.now(UTC)):
+        drift = differs(row.schedule, plan) if plan else None
+        _print(_row_json(row, drift), json_, _row_text(row, drift))
+
+
+@command.command("history")
+@click.argument("name")
+@click.option("-n", "--limit", type=click.IntRange(1), default=20, show_default=True)
+@_engine
+@_store
+@_json
+def history(name: str, limit: int, engine: str, store: str | None, json_: bool) -> None:
+    """List the runs of a schedule, the newest first."""
+    from tidegate.engines.argo.past import history as past
+    from tidegate.engines.argo.schedule import find
+
+    cluster, namespace = _place()
+    found = past(cluster, namespace, name, _runs(store), limit)
+    if not found:
+        find(cluster, namespace, name)
+    for run in found:
+        seconds = "" if run.seconds is None else f"{run.seconds:.1f} s"
+        _print(run.__dict__, json_, [f"{run.run_id}  {run.state:<9}  {run.started or '-':<20}  {seconds}".rstrip()])
+
+
+@command.command("suspend")
+@click.argument("name")
+@_engine
+def suspend(name: str, engine: str) -> None:
+    """Stop a schedule from starting runs; those that go on end by themselves."""
+    from tidegate.engines.argo.schedule import suspend as settle
+
+    cluster, namespace = _place()
+    before = settle(cluster, namespace, name, True)
+    click.echo(f"{name} {'was suspended already' if before.suspended else 'is suspended'}")
+
+
+@command.command("resume")
+@click.argument("name")
+@_engine
+def resume(name: str, engine: str) -> None:
+    """Let a schedule start runs again; one that it missed within its catch-up time starts now."""
+    from tidegate.engines.argo.schedule import suspend as settle
+
+    cluster, namespace = _place()
+    before = settle(cluster, namespace, name, False)
+    click.echo(f"{name} {'runs' if before.suspended else 'ran already'} at {before.expression} ({before.zone})")
+
+
+@command.command("run")
+@click.argument("name")
+@_typed
+@_engine
+@_store
+@_json
+def run(name: str, typed: Sequence[str], engine: str, store: str | None, json_: bool) -> None:
+    """Start a run of a schedule now, with its parameters and those that are given here."""
+    from tidegate.engines.argo.schedule import find
+
+    cluster, namespace = _place()
+    found = find(cluster, namespace, name)
+    parameters = values.parameters(found.packed.plan, typed, None)
+    run_id = api.start_scheduled(found, parameters, cluster, store or read_project().store_uri)
+    _print({"schedule": name, "run_id": run_id}, json_, [f"started {run_id}", f"  → tidegate runs show {run_id}"])
+
+
+@command.command("rm")
+@click.argument("name")
+@_engine
+@_store
+@_json
+def rm(name: str, engine: str, store: str | None, json_: bool) -> None:
+    """Remove a schedule. Its runs stay, and those that have not ended go on."""
+    from tidegate.engines.argo.schedule import remove
+
+    cluster, namespace = _place()
+    going = remove(cluster, namespace, name, _object_store(store))
+    lines = [f"removed {name}", *(f"  {r} goes on" for r in going)]
+    _print({"schedule": name, "running": list(going)}, json_, lines)
+
+
+def _place() -> tuple[Cluster, str]:
+    from tidegate.engines.argo.kube import open_cluster
+    from tidegate.engines.argo.settings import read_settings
+
+    settings = read_settings(read_project())
+    return open_cluster(settings.context), settings.namespace
+
+
+def _object_store(store: str | None) -> Any:
+    """The store that pods can reach too, None where this project's is on this machine."""
+    uri = store or read_project().store_uri
+    return open_store(uri) if store or uri.startswith(tuple(f"{s}://" for s in OBJECT_SCHEMES)) else None
+
+
+def _runs(store: str | None) -> Runs | None:
+    found = _object_store(store)
+    return Runs(found) if found else None
+
+
+def _print(body: dict[str, Any], json_: bool, lines: Sequence[str]) -> None:
+    click.echo(json.dumps(body) if json_ else "\n".join(lines))
+
+
+def _applied_json(applied: Applied) -> dict[str, Any]:
+    from tidegate.engines.argo.schedule import next_moments
+
+    return {
+        "schedule": applied.name,
+        "namespace": applied.namespace,
+        "action": applied.action,
+        "changes": list(applied.changes),
+        "cron": applied.cron.schedule,
+        "timezone": applied.cron.timezone,
+        "next": [m.isoformat() for m in next_moments(applied.cron, datetime.now(UTC))],
+        "concurrency": applied.cron.concurrency.lower(),
+        "catch_up": applied.cron.catch_up,
+        "suspended": applied.cron.suspended,
+        "parameters": dict(applied.parameters),
+    }
+
+
+def _applied_text(applied: Applied, pipeline: str) -> list[str]:
+    from tidegate.engines.argo.schedule import next_moments
+
+    cron = applied.cron
+    what = f": {', '.join(applied.changes)}" if applied.changes else ""
+    sent = "; nothing was sent" if applied.action == "checked" else ""
+    moments = next_moments(cron, datetime.now(UTC))
+    return [
+        f"{applied.action} {applied.name} in {applied.namespace}{what}{sent}",
+        f"  {pipeline} at {cron.schedule} ({cron.timezone})",
+        *(f"  {n} = {_shown(text)}" for n, text in applied.parameters.items()),
+        *(f"  next: {_moment(m)}" + _here(m) for m in moments),
+        f"  overlap: {POLICIES[cron.concurrency.lower()].format(late=_late(cron))}",
+        f"  missed: {_missed(cron)}",
+        *([f"  suspended  → tidegate schedule resume {applied.name}"] if cron.suspended else []),
+    ]
+
+
+def _late(cron: Cron) -> str:
+    return f"it is at most {cron.catch_up} s late" if cron.catch_up else "it is not late at all, so never"
+
+
+def _missed(cron: Cron) -> str:
+    if not cron.catch_up:
+        return "what Argo's controller could not start in time never starts"
+    return f"of what Argo's controller could not start in time, the latest starts if {_late(cron)}"
+
+
+def _shown(text: str) -> str:
+    from tidegate.engines.argo.argument import referenced
+
+    digest = referenced(text)
+    return f"{digest[:19]}… in the store" if digest else text if len(text) <= 100 else f"{text[:99]}…"
+
+
+def _here(moment: datetime) -> str:
+    here = moment.astimezone()
+    return "" if here.utcoffset() == moment.utcoffset() else f", here {_moment(here)}"
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%a %Y-%m-%d %H:%M %Z}"
+
+
+def _row_json(row: Row, drift: bool | None) -> dict[str, Any]:
+    found = row.schedule
+    return {
+        "schedule": found.name,
+        "pipeline": found.pipeline,
+        "cron": found.expression,
+        "timezone": found.zone,
+        "next": row.next.isoformat() if row.next else None,
+        "last": row.last.__dict__ if row.last else None,
+        "suspended": found.suspended,
+        "drift": drift,
+        "trouble": found.trouble,
+    }
+
+
+def _row_text(row: Row, drift: bool | None) -> list[str]:
+    found = row.schedule
+    upcoming = "suspended" if found.suspended else f"next {_moment(row.next)}" if row.next else "next: ask Argo"
+    last = f"last {row.last.run_id} {row.last.state}" if row.last else "no run yet"
+    line = f"{found.name:<20}  {found.pipeline:<20}  {found.expression} ({found.zone})  {upcoming}  {last}"
+    lines = [line]
+    if found.trouble:
+        lines.append(f"  Argo says: {found.trouble}")
+    if drift:
+        lines.append("  its definition differs from this working tree  → tidegate schedule apply")
+    return lines

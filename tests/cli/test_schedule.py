@@ -1,0 +1,245 @@
+"""``tidegate schedule`` as a user meets it, on a cluster in memory: what is said, what is refused before anything is sent."""
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tidegate import cli
+from tidegate.engines.argo.cluster import CRON_WORKFLOW, WORKFLOW, WORKFLOW_TEMPLATE
+from tidegate.engines.argo.memory import MemoryCluster
+from tidegate.store.memory import MemoryStore
+
+ROOT = Path(__file__).parents[2]
+DIGEST = "sha256:" + "0" * 64
+PIPELINE = """
+from kfp import dsl
+
+@dsl.container_component
+def work(n: int):
+    return dsl.ContainerSpec(image="registry.example/work@%s", command=["work"], args=[n])
+
+@dsl.pipeline(name="tidal")
+def tidal(n: int, text: str = "", flag: bool = False):
+    work(n=n)
+"""
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class Place:
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.cluster, self.store, self._capsys = MemoryCluster(), MemoryStore("team"), capsys
+
+    def __call__(self, *args: str) -> Said:
+        code = cli._main(["schedule", *args])
+        out, err = self._capsys.readouterr()
+        return Said(code, out, err)
+
+    def apply(self, *args: str, cron: str = "0 3 * * *") -> Said:
+        return self("apply", "pipeline.py", "--cron", cron, *args)
+
+    @property
+    def sent(self) -> list[str]:
+        kinds = (CRON_WORKFLOW, WORKFLOW_TEMPLATE, WORKFLOW)
+        return [o["metadata"]["name"] for kind in kinds for o in self.cluster.list(kind)]
+
+
+@pytest.fixture
+def tidegate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Place:
+    place = Place(capsys)
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "pipeline.py").write_text(PIPELINE % DIGEST)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TIDEGATE_STORE", "s3://team/models")
+    monkeypatch.setenv("TIDEGATE_ARGO_IMAGE", f"registry.example/tidegate@{DIGEST}")
+    monkeypatch.setattr("tidegate.engines.argo.kube.open_cluster", lambda context="": place.cluster)
+    for module in ("tidegate.api", "tidegate.cli.schedule"):
+        monkeypatch.setattr(f"{module}.open_store", lambda uri=None: place.store)
+    return place
+
+
+def test_apply_says_what_it_made_when_it_runs_next_and_what_becomes_of_overlap_and_missed_runs(tidegate: Place) -> None:
+    said = tidegate.apply("-p", "n=3", "--timezone", "Asia/Kolkata")
+    assert said.code == 0, said.err
+    assert said.out.startswith("created tidal in pipelines\n  tidal at 0 3 * * * (Asia/Kolkata)\n  n = 3\n")
+    assert said.out.count("next: ") == said.out.count(" 03:00 IST, here ") == 3
+    assert "overlap: a run whose time comes while another goes on waits" in said.out
+    assert (
+        "missed: of what Argo's controller could not start in time, the latest starts if it is at most 600 s late"
+        in said.out
+    )
+    again = tidegate.apply("-p", "n=4", "--concurrency", "allow", "--catch-up", "0", "--json").json
+    assert again[0]["action"] == "updated"
+    assert again[0]["changes"] == ["when it runs", "overlap", "catch-up", "parameter n"]
+    assert len(again[0]["next"]) == 3
+    assert tidegate.sent == ["tidal", "tidal"]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["--cron", "* * * * * *", "-p", "n=1"], "cron-invalid", "has 6 fields"),
+        (["--cron", "* * * *", "-p", "n=1"], "cron-invalid", "has 4 fields"),
+        (["--cron", "0 0 30 2 *", "-p", "n=1"], "cron-invalid", "never comes"),
+        (["--cron", "0 0 * * 7", "-p", "n=1"], "cron-invalid", "Sunday is 0"),
+        (["--cron", "@every 5m", "-p", "n=1"], "cron-invalid", "whenever the controller started"),
+        (["--cron", "@daily", "--timezone", "Europe/Berlim", "-p", "n=1"], "timezone-unknown", "Europe/Berlin"),
+        (["--cron", "@daily", "-p", "n=one"], "parameter-type", "an integer"),
+        (["--cron", "@daily", "-p", "n=1", "-p", "flag=perhaps"], "parameter-type", "true or false"),
+        (["--cron", "@daily", "-p", "n=1", "-p", "m=1"], "parameter-unknown", "flag, n, text"),
+        (["--cron", "@daily"], "parameter-missing", "-p n="),
+        (["--cron", "@daily", "-p", "n=1", "--name", "My Job"], "schedule-name", "a-z, 0-9"),
+        (["--cron", "@daily", "-p", "n=1", "--store", "here"], "argo-store", "s3://"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_refused_before_anything_is_sent(
+    tidegate: Place, args: list[str], code: str, says: str
+) -> None:
+    said = tidegate("apply", "pipeline.py", *args)
+    assert said.code == 2
+    assert f"error[{code}]" in said.err
+    assert says in said.err
+    assert tidegate.sent == [*tidegate.store.list("")] == []
+
+
+def test_images_by_tag_are_refused_before_anything_is_sent(tidegate: Place) -> None:
+    Path("pipeline.py").write_text(PIPELINE.replace("@%s", ":latest"))
+    assert "error[image-mutable]" in tidegate.apply("-p", "n=1").err
+    assert tidegate.sent == []
+    assert tidegate.apply("-p", "n=1", "--allow-tags").code == 0
+
+
+def test_a_gate_may_only_be_tightened_by_a_schedule(tidegate: Place) -> None:
+    said = tidegate("apply", str(ROOT / "pipelines/iris/pipeline.py"), "--cron", "@daily", "-p", "min_accuracy=0.5")
+    assert said.code == 2
+    assert "min_accuracy" in said.err
+    assert tidegate.sent == []
+
+
+def test_a_dry_run_says_the_same_and_sends_nothing(tidegate: Place) -> None:
+    said = tidegate.apply("-p", "n=3", "-p", f"text={'x' * 9000}", "--dry-run")
+    assert said.code == 0
+    assert "checked tidal in pipelines; nothing was sent" in said.out
+    assert "text = sha256:" in said.out
+    assert tidegate.sent == [*tidegate.store.list("")] == []
+
+
+def test_suspension_survives_an_apply_unless_said_otherwise(tidegate: Place) -> None:
+    tidegate.apply("-p", "n=3")
+    assert tidegate("suspend", "tidal").out == "tidal is suspended\n"
+    assert tidegate("suspend", "tidal").out == "tidal was suspended already\n"
+    assert "suspended  → tidegate schedule resume tidal" in tidegate.apply("-p", "n=4").out
+    assert tidegate("ls", "--json").json[0]["next"] is None
+    assert "suspended" not in tidegate.apply("-p", "n=4", "--no-suspended").out
+    assert "suspended  →" in tidegate.apply("-p", "n=4", "--suspended").out
+    assert tidegate("resume", "tidal").out == "tidal runs at 0 3 * * * (UTC)\n"
+
+
+def test_a_run_right_now_takes_typed_parameters_and_refuses_wrong_ones(tidegate: Place) -> None:
+    tidegate.apply("-p", "n=3", "-p", "text=kept")
+    refused = tidegate("run", "tidal", "-p", "n=soon")
+    assert (refused.code, [*tidegate.cluster.list(WORKFLOW)]) == (2, [])
+    (said,) = tidegate("run", "tidal", "-p", "n=7", "--json").json
+    (run,) = tidegate.cluster.list(WORKFLOW)
+    assert run["metadata"]["name"] == said["run_id"]
+    assert {p["name"]: p["value"] for p in run["spec"]["arguments"]["parameters"]} == {"n": "7", "text": '"kept"'}
+    assert said["run_id"] in tidegate("history", "tidal").out
+    assert f"last {said['run_id']} PENDING" in tidegate("ls").out
+
+
+def test_rm_names_the_runs_that_go_on(tidegate: Place) -> None:
+    tidegate.apply("-p", "n=3")
+    (said,) = tidegate("run", "tidal", "--json").json
+    tidegate.cluster.patch(WORKFLOW, said["run_id"], "pipelines", {"status": {"phase": "Running"}})
+    assert tidegate("rm", "tidal").out == f"removed tidal\n  {said['run_id']} goes on\n"
+    assert tidegate.sent == [said["run_id"]]
+    gone = tidegate("rm", "tidal")
+    assert (gone.code, "error[schedule-not-found]" in gone.err) == (2, True)
+
+
+def test_a_history_outlives_its_schedule_and_what_never_was_is_said(tidegate: Place) -> None:
+    tidegate.apply("-p", "n=3")
+    assert (tidegate("history", "tidal").code, tidegate("history", "tidal").out) == (0, "")
+    (said,) = tidegate("run", "tidal", "--json").json
+    tidegate.cluster.patch(WORKFLOW, said["run_id"], "pipelines", {"status": {"phase": "Running"}})
+    tidegate("rm", "tidal")
+    assert said["run_id"] in tidegate("history", "tidal").out
+    assert "error[schedule-not-found]" in tidegate("history", "never").err
+
+
+def test_compile_refuses_what_apply_refuses(tidegate: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, code in (
+        (["--cron", "0 0 * * 7"], "cron-invalid"),
+        (["--cron", "@daily", "--timezone", "X"], "timezone-unknown"),
+    ):
+        assert cli._main(["compile", "pipeline.py", "--to", "argo-cron", *words]) == 2
+        assert f"error[{code}]" in capsys.readouterr().err
+
+
+def test_a_name_taken_by_something_else_is_refused(tidegate: Place) -> None:
+    tidegate.cluster.create(
+        {
+            "apiVersion": CRON_WORKFLOW.api,
+            "kind": "CronWorkflow",
+            "metadata": {"name": "tidal", "namespace": "pipelines"},
+        }
+    )
+    assert "error[schedule-foreign]" in tidegate.apply("-p", "n=3").err
+    assert tidegate("rm", "tidal").code == 2
+    assert tidegate.apply("-p", "n=3", "--name", "ours").code == 0
+
+
+def test_ls_with_a_file_says_that_a_schedule_runs_another_definition(tidegate: Place) -> None:
+    tidegate.apply("-p", "n=3")
+    assert tidegate("ls", "pipeline.py", "--json").json[0]["drift"] is False
+    Path("changed.py").write_text(PIPELINE.replace('["work"]', '["another"]') % DIGEST)
+    assert tidegate("ls", "changed.py", "--json").json[0]["drift"] is True
+    assert "differs from this working tree" in tidegate("ls", "changed.py").out
+    assert tidegate("ls", "--json").json[0]["drift"] is None
+
+
+def test_the_commands_on_the_page_work_one_after_another(tidegate: Place) -> None:
+    page = (
+        (ROOT / "docs" / "argo.md")
+        .read_text()
+        .partition("## Schedule")[2]
+        .partition("```console")[2]
+        .partition("```")[0]
+    )
+    Path("iris.py").write_text(
+        PIPELINE.replace('"tidal"', '"iris"').replace("tidal(n: int", "tidal(seed: int").replace("n=n", "n=seed")
+        % DIGEST
+    )
+    shown = [shlex.split(line, comments=True)[3:] for line in page.splitlines() if line.startswith("$ ")]
+    assert [words[0] for words in shown] == ["apply", "ls", "run", "history", "suspend", "resume", "rm"]
+    for words in shown:
+        said = tidegate(*("iris.py" if w == "pipelines/iris/pipeline.py" else w for w in words))
+        assert said.code == 0, said.err
+        if words[0] == "apply":
+            assert [*map(_without_moments, said.out.splitlines())] == [*map(_without_moments, page.splitlines()[2:10])]
+
+
+def _without_moments(line: str) -> str:
+    return line.partition("next: ")[0]
+
+
+def test_help_imports_nothing_of_kubernetes() -> None:
+    code = (
+        "import sys; from tidegate import cli; cli._main(['schedule', 'apply', '--help']); cli._main(['--help']); "
+        "print([m for m in sys.modules if m.split('.')[0] in ('kubernetes', 'hera')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
