@@ -1,6 +1,7 @@
 """A runner per test: every case runs on the local engine, and, compiled to Argo, on a simulated cluster.
 
-The second takes some minutes for all cases; without TIDEGATE_LONG every ``STRIDE``th case runs there.
+On the cluster a case gives what the test wants and, step by step, what it gives here: states, inputs, outputs, digests,
+errors. That takes minutes for all cases; without TIDEGATE_LONG every ``STRIDE``th case runs there.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from conftest import LONG
-from tests.engines.argo.simulated import SimulatedEngine, on_argo  # noqa: F401
+from tests.engines.argo.simulated import Simulation
 from tests.language.kit import Runner
 
-STRIDE = 8
+STRIDE = 4
 # what a simulated cluster has not: a container runtime with its volumes, and time
 LOCAL_ONLY = {
     "test_without_a_map_and_without_containers_the_run_is_refused_before_it_starts": "clusters have containers",
@@ -22,6 +23,12 @@ LOCAL_ONLY = {
     "test_the_workspace_is_one_folder_for_the_whole_run": "a claim mounted into every pod",
     "test_the_pauses_between_tries_grow_by_the_factor": "Argo waits",
     "test_a_task_that_takes_longer_than_its_time_limit_fails_in_time": "Kubernetes looks at the clock",
+}
+# these give paths and moments of their own run
+OWN_VALUES = {
+    "test_uri_and_metadata_of_artifacts_stand_in_the_command",
+    "test_the_whole_executor_input_can_be_an_argument",
+    "test_parallelism_limits_how_many_iterations_are_at_work",
 }
 
 
@@ -31,15 +38,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         name = metafunc.definition.nodeid
         chosen = LONG or zlib.crc32(name.encode()) % STRIDE == 0
         chosen = chosen and metafunc.function.__name__ not in LOCAL_ONLY
+        chosen = chosen and not metafunc.module.__name__.endswith("test_command_line")  # a process of its own
         metafunc.parametrize("run", ["local", "argo"] if chosen else ["local"], indirect=True)
 
 
 @pytest.fixture
-def run(tmp_path: Path, request: pytest.FixtureRequest) -> Runner:
+def run(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Runner:
     """Compile a kfp pipeline and run it by value."""
-    if request.param == "argo":
-        request.getfixturevalue("on_argo")
-    return Runner(tmp_path)
+    beside = tmp_path_factory.mktemp("beside")
+    simulation = Simulation(beside / "cluster") if request.param == "argo" else None
+    return Runner(tmp_path, beside, simulation, request.function.__name__ in OWN_VALUES)
 
 
 @pytest.fixture

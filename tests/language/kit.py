@@ -13,6 +13,8 @@ from kfp import dsl
 from kfp.compiler import Compiler
 
 import tidegate
+from tests.engines.argo.parity import by_value, check_traced, differences, undone
+from tests.engines.argo.simulated import Simulation
 from tidegate import api
 from tidegate.store.runs import Runs
 
@@ -141,9 +143,19 @@ class Ran:
 
 @dataclass(frozen=True)
 class Runner:
-    """Compiles with kfp to YAML in a folder of its own, and runs that file there."""
+    """Compiles with kfp to YAML in a folder of its own, and runs that file there.
+
+    Args:
+        folder: where the test's files are.
+        beside: another folder, for what is no business of the test.
+        simulation: a cluster to run on, and to compare with what happens here; None to run here.
+        own_values: two runs differ in what they give, whatever ran them.
+    """
 
     folder: Path
+    beside: Path
+    simulation: Simulation | None = None
+    own_values: bool = False
 
     def compile(self, pipeline: Any) -> Path:
         """Compile what kfp made; text is IR already."""
@@ -164,7 +176,24 @@ class Runner:
         **parameters: Any,
     ) -> Ran:
         options = api.Options(str(self.folder / "store"), jobs, cache, artifacts or {}, mirror=False)
-        return Ran(tidegate.run(str(self.compile(pipeline)), parameters, options))
+        prepared = api.prepare(str(self.compile(pipeline)))
+        if self.simulation:
+            return Ran(self._simulated(self.simulation, prepared, parameters, options))
+        run = tidegate.run(prepared, parameters, options)
+        check_traced(prepared.plan, run)
+        return Ran(run)
+
+    def _simulated(
+        self, simulation: Simulation, prepared: api.Prepared, parameters: dict[str, Any], options: api.Options
+    ) -> api.Run:
+        """Run here first, for comparison."""
+        with undone(self.folder, self.beside):
+            wanted = by_value(tidegate.run(prepared, parameters, options))
+        with simulation.on():
+            run = tidegate.run(prepared, parameters, options)
+        different = [*differences(by_value(run), wanted)]
+        assert self.own_values or not different, "\n".join(different)
+        return run
 
     def cli(self, pipeline: Any, *arguments: str) -> "Said":
         """Run through the command line."""

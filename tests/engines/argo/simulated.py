@@ -21,6 +21,7 @@ import pytest
 
 from tests.engines.argo import controller
 from tests.engines.argo.node import Document, Node, PodResult
+from tidegate import api
 from tidegate.author import step as author
 from tidegate.engines.argo import launcher
 from tidegate.engines.argo.given import given
@@ -166,20 +167,23 @@ def forked(words: list[str], env: Mapping[str, str], folder: Path, log: int) -> 
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-@pytest.fixture
-def on_argo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[SimulatedEngine]:
-    """Let ``tidegate.run`` use the simulated cluster; the engines that ran are in the list."""
-    from tidegate import api
+@dataclass
+class Simulation:
+    """Lets ``tidegate.run`` use the simulated cluster; the engines that ran are in ``made``."""
 
-    made: list[SimulatedEngine] = []
+    folder: Path
+    made: list[SimulatedEngine] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def on(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(api, "_engine", self.engine)
+            patch.setattr(api, "_check_engine", lambda *_: None)
+            yield
 
     def engine(
-        prepared: api.Prepared, _a: Arguments, options: api.Options, store: Store, record: RunRecord, _f: Any
-    ) -> Any:
+        self, prepared: api.Prepared, _a: Arguments, options: api.Options, store: Store, record: RunRecord, _f: Any
+    ) -> SimulatedEngine:
         packed = api.packed_definition(prepared, record, use_cache=options.cache)
-        made.append(SimulatedEngine(store, packed, record, tmp_path / f"cluster-{len(made)}"))
-        return made[-1]
-
-    monkeypatch.setattr(api, "_engine", engine)
-    monkeypatch.setattr(api, "_check_engine", lambda *_: None)
-    return made
+        self.made.append(SimulatedEngine(store, packed, record, self.folder / f"cluster-{len(self.made)}"))
+        return self.made[-1]
