@@ -18,7 +18,7 @@ from tidegate.engines.local.host import read_host
 from tidegate.engines.local.kubernetes import not_applied
 from tidegate.engines.own import own_step, plain
 from tidegate.engines.values import Values, values_from_json
-from tidegate.errors import ClusterError, Conflict, DefinitionError, NotFound, ParameterError, Trouble
+from tidegate.errors import Conflict, DefinitionError, NotFound, ParameterError, Trouble, WatchLost
 from tidegate.ir.check import check
 from tidegate.ir.kept import Kept, watching
 from tidegate.ir.load import Definition, is_compiled, load, of_pipeline
@@ -448,8 +448,8 @@ def _run(
         outcome = engine.run(prepared.plan, arguments, report)
     except Conflict:
         raise  # another process runs this run: its outcome is not ours to write
-    except ClusterError:
-        raise  # the run may go on there: its end is the cluster's to write
+    except WatchLost:
+        raise  # the run goes on there: its end is the cluster's to write
     except BaseException as e:
         state = CANCELED if isinstance(e, KeyboardInterrupt) else FAILED
         error = {"code": "interrupted", "message": str(e) or type(e).__name__}

@@ -17,6 +17,7 @@
         ├── Damaged                    stored bytes are not what was written
         ├── Conflict                   somebody else wrote first
         ├── ClusterError               a cluster cannot be reached, does not let us, or refuses an object
+        │   └── WatchLost              a run goes on in a cluster that can no longer be watched
         └── ServerError                a server of ours or a peer's: port in use, unreachable
 
 Every message has three parts: what was found, what is allowed, what to type next.
@@ -150,6 +151,12 @@ class ClusterError(Trouble):
     """A cluster cannot be reached, does not let us, or refuses an object."""
 
     code = "cluster-error"
+
+
+class WatchLost(ClusterError):
+    """A run goes on in a cluster that can no longer be watched."""
+
+    code = "watch-lost"
 
 
 class ServerError(Trouble):

@@ -15,7 +15,7 @@ from tidegate.engines.argo.outcome import Ended, outcome
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.site import run_context
 from tidegate.engines.base import Arguments
-from tidegate.errors import ClusterError, Conflict
+from tidegate.errors import ClusterError, Conflict, WatchLost
 from tidegate.plan.events import (
     CANCELED,
     FAILED,
@@ -39,6 +39,7 @@ PATIENCE_SECONDS = 600.0
 RECORD_SECONDS = 10.0
 WATCH_SECONDS = 30
 STOP_SECONDS = 30.0
+FINAL = ("cluster-denied", "argo-store-differs")
 
 
 @dataclass(frozen=True)
@@ -141,10 +142,19 @@ class _Watch:
                     unreachable = 0.0
                 except ClusterError as e:
                     unreachable = unreachable or self.engine.clock()
-                    if e.code == "cluster-denied" or self.engine.clock() - unreachable > PATIENCE_SECONDS:
-                        raise
+                    if e.code in FINAL or self.engine.clock() - unreachable > PATIENCE_SECONDS:
+                        raise self._lost_sight(e) from e
                     self.report(Notice(f"the cluster does not answer, the run goes on there: {e.found}"))
                     self.engine.pause(5.0)
+
+    def _lost_sight(self, error: ClusterError) -> WatchLost:
+        run_id, namespace = self.engine.record.id, self.engine.settings.namespace
+        return WatchLost(
+            f"run {run_id} goes on and can no longer be watched: {error.found}",
+            allowed=error.allowed,
+            hint=f"tidegate runs show {run_id}, or: kubectl -n {namespace} get workflow {run_id}",
+            code=error.code if error.code == "argo-store-differs" else "",
+        )
 
     def _watch(self, follower: Follower | None) -> str:
         labels = {RUN_LABEL: self.engine.record.id}
