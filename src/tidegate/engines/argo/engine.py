@@ -36,7 +36,6 @@ RUN_LABEL = "tidegate.dev/run"
 STOP, DETACH = "stop", "detach"
 STUCK_SECONDS = 60.0
 PATIENCE_SECONDS = 600.0
-RECORD_SECONDS = 10.0
 WATCH_SECONDS = 30
 STOP_SECONDS = 30.0
 FINAL = ("cluster-denied", "argo-store-differs")
