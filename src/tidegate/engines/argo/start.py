@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tidegate.author.images import read_lock
 from tidegate.engines.argo.argument import MAX_INLINE
 from tidegate.engines.argo.check import check
-from tidegate.engines.argo.cluster import WORKFLOW, Cluster
+from tidegate.engines.argo.cluster import POD, WORKFLOW, Cluster, Object
 from tidegate.engines.argo.control import VALUE, control
 from tidegate.engines.argo.engine import RUN_LABEL, STOP, ArgoEngine
+from tidegate.engines.argo.follow import WORKFLOW_LABEL
 from tidegate.engines.argo.given import given
 from tidegate.engines.argo.needs import Analysis
 from tidegate.engines.argo.packed import Packed
@@ -27,6 +29,7 @@ from tidegate.store.open import OBJECT_SCHEMES
 from tidegate.store.runs import RunRecord
 
 LAUNCHER_FAMILY = "base"
+ROOM_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -107,5 +110,12 @@ def _make_room(cluster: Cluster, settings: ArgoSettings, run_id: str) -> None:
             code="run-going",
         )
     cluster.delete(WORKFLOW, run_id, settings.namespace)
-    while cluster.find(WORKFLOW, run_id, settings.namespace):
-        pass
+    # a Workflow of the same name has pods of the same names
+    while any(_still_there(cluster, settings, run_id)):
+        time.sleep(ROOM_SECONDS)
+
+
+def _still_there(cluster: Cluster, settings: ArgoSettings, run_id: str) -> Iterator[Object]:
+    if found := cluster.find(WORKFLOW, run_id, settings.namespace):
+        yield found
+    yield from cluster.list(POD, settings.namespace, {WORKFLOW_LABEL: run_id})
