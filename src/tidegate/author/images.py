@@ -107,7 +107,7 @@ def check_pinned(image: str) -> None:
     raise DefinitionError(
         found,
         allowed="A cluster runs images by digest, NAME@sha256:….",
-        hint=REBUILD,
+        hint=REBUILD if image.startswith(UNRESOLVED) else f"{REBUILD}, or for images of others: --allow-tags",
         code="image-mutable",
     )
 
