@@ -20,6 +20,7 @@ from tidegate.ir.placeholder import Placeholder, Template, Text, parse
 from tidegate.plan.model import Container, Executor, FinalStatus, Importer, Retry, Task
 
 LAUNCHER = ["python", "-m", "tidegate.engines.argo.launcher"]
+BESIDE = "tidegate-beside"
 SHIM = f"{FOLDER}/bin/shim"
 RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 MOUNTS: list[dict[str, Any]] = [
@@ -165,7 +166,7 @@ def _install(settings: ArgoSettings) -> dict[str, Any]:
 
 
 def _beside(settings: ArgoSettings, env: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"name": "tidegate-beside", **_confined(_ours(settings, settings.image, env, "beside"))}
+    return {"name": BESIDE, **_confined(_ours(settings, settings.image, env, "beside"))}
 
 
 def _confined(container: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tidegate.engines.argo import nodes
 from tidegate.engines.argo.cluster import POD, WORKFLOW, Cluster, Object
+from tidegate.engines.argo.container import BESIDE
 from tidegate.engines.argo.follow import WORKFLOW_LABEL, Follower
 from tidegate.engines.argo.outcome import Ended, outcome
 from tidegate.engines.argo.settings import ArgoSettings
@@ -39,6 +40,7 @@ STOP, DETACH = "stop", "detach"
 STUCK_SECONDS = 60.0
 RUN_TIMEOUT = "run-timeout"
 LAST_WORDS = 4
+_ARGOS = re.compile(r"time=\S+ level=|Error: exit status|$")  # what Argo's executor says around every command
 PATIENCE_SECONDS = 600.0
 WATCH_SECONDS = 30
 STOP_SECONDS = 30.0
@@ -153,11 +155,13 @@ class _Watch:
 
     def _lost_sight(self, error: ClusterError) -> WatchLost:
         run_id, namespace = self.engine.record.id, self.engine.settings.namespace
+        differs = error.code == "argo-store-differs"
         return WatchLost(
             f"run {run_id} goes on and can no longer be watched: {error.found}",
             allowed=error.allowed,
-            hint=f"tidegate runs show {run_id}, or: kubectl -n {namespace} get workflow {run_id}",
-            code=error.code if error.code == "argo-store-differs" else "",
+            hint=f"{error.hint} " * differs
+            + f"tidegate runs show {run_id}, or: kubectl -n {namespace} get workflow {run_id}",
+            code=error.code if differs else "",
         )
 
     def _watch(self, follower: Follower | None) -> str:
@@ -285,9 +289,11 @@ class _Watch:
 
     def _last_words(self, node: nodes.Node, container: str) -> list[str]:
         engine = self.engine
-        with contextlib.suppress(ClusterError, NotFound):
-            log = b"".join(engine.cluster.log(node.pod, engine.settings.namespace, container))
-            return log.decode("utf-8", "replace").strip().splitlines()[-LAST_WORDS:]
+        for name in (container, BESIDE):
+            with contextlib.suppress(ClusterError, NotFound):
+                log = b"".join(engine.cluster.log(node.pod, engine.settings.namespace, name))
+                if lines := [w for w in log.decode("utf-8", "replace").splitlines() if not _ARGOS.match(w)]:
+                    return lines[-LAST_WORDS:]
         return []
 
     def _whole_error(self) -> Mapping[str, Any] | None:

@@ -28,9 +28,11 @@ _CAUSES = {
     "ImagePull": "argo-image",
     "InvalidImage": "argo-image",
     "pod deleted": "pod-lost",
+    "(exit code 143)": "step-terminated",
     "Evicted": "pod-lost",
 }
-OTHER = "pod-failed"
+OTHER, TERMINATED = "pod-failed", "step-terminated"
+_TOLD = "it was told to end: its pod was deleted, or the run was stopped"
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,10 @@ def lost(node: Node) -> dict[str, Any]:
 def cause(node: Node, text: str) -> dict[str, Any]:
     """Why a step failed, with a code of ours by what Argo or Kubernetes says of it."""
     code = next((code for found, code in _CAUSES.items() if found in text), OTHER)
+    text += f"; {_TOLD}" if code == TERMINATED else ""
     return {"code": code, "message": f"pod {node.pod}: {text}", "hint": f"kubectl describe pod {node.pod}"}
 
 
 def ended_early(node: Mapping[str, Any] | None, recorded: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """Why a step was told to end: Argo's reason where it gives more than the exit code, else the step's own words."""
-    return node if node and (node["code"] != OTHER or not recorded) else recorded
+    return node if node and (node["code"] not in (OTHER, TERMINATED) or not recorded) else recorded

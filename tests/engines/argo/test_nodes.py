@@ -1,0 +1,52 @@
+"""Why a step failed, by what Argo says of its node."""
+
+import pytest
+
+from tidegate.engines.argo.nodes import Node, ended_early, lost, path_of
+
+OWN = {"code": "step-terminated", "message": "the step was told to end"}
+
+
+def node(message: str, phase: str = "Failed") -> Node:
+    return Node("run-1", "train", phase, "train", message)
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("OOMKilled (exit code 137)", "step-memory"),
+        ("Pod was active on the node longer than the specified deadline", "step-timeout"),
+        ("Step exceeded its deadline", "run-timeout"),
+        ("main: Error (exit code 143)", "step-terminated"),
+        ('pods "x" is forbidden: violates PodSecurity "restricted:latest"', "pod-refused"),
+        ('pods "x" is forbidden: exceeded quota: few, requested: pods=1, used: pods=0, limited: pods=0', "pod-quota"),
+        ('CreateContainerConfigError: secret "absent" not found', "pod-config"),
+        ("ImagePullBackOff: Back-off pulling image", "argo-image"),
+        ('Usage of EmptyDir volume "scratch" exceeds the limit "5Mi".', "pod-lost"),
+        ("main: Error (exit code 3)", "pod-failed"),
+        ("", "pod-failed"),
+    ],
+)
+def test_each_cause_has_its_code_and_names_the_pod(message: str, code: str) -> None:
+    error = lost(node(message))
+    assert error["code"] == code
+    assert error["message"].startswith(f"pod run-train-1: {message}")
+
+
+@pytest.mark.parametrize(
+    ("message", "wanted"), [("Step exceeded its deadline", "run-timeout"), ("main: Error (exit code 143)", OWN["code"])]
+)
+def test_of_a_step_that_was_told_to_end_argo_knows_why_or_the_step_said_it(message: str, wanted: str) -> None:
+    found = ended_early(lost(node(message)), OWN)
+    assert found
+    assert found["code"] == wanted
+    assert (found is OWN) == (wanted == OWN["code"])
+
+
+def test_a_try_of_a_step_is_known_by_its_node() -> None:
+    inputs = {"parameters": [{"name": "step", "value": "outer/train"}]}
+    nodes = {
+        "run-1": {"type": "Retry", "inputs": inputs, "phase": "Running"},
+        "run-2": {"type": "Pod", "inputs": inputs, "phase": "Pending"},
+    }
+    assert [path_of({"status": {"nodes": nodes}}, n) for n in ("run-1", "run-2", "run-3")] == ["outer/train"] * 2 + [""]
