@@ -23,5 +23,6 @@ def begin(items: list[pytest.Item], ground: Ground) -> Iterator[dict[str, "Futur
     """Begin the work of all tests that are not skipped."""
     pool = ThreadPoolExecutor(setting.AT_ONCE)
     marks = {i.nodeid: i.get_closest_marker("ahead") for i in items if not i.get_closest_marker("skip")}
-    yield {name: pool.submit(mark.args[0], ground) for name, mark in marks.items() if mark}
+    # refusals, which stand last, wait longest
+    yield {name: pool.submit(mark.args[0], ground) for name, mark in reversed(marks.items()) if mark}
     pool.shutdown(cancel_futures=True)

@@ -75,7 +75,9 @@ class Ran:
         """All that must be the same wherever it ran."""
         outputs = {n: _placeless(v) for n, v in self.body["outputs"].items()}
         records = {p: _record(r) for p, r in self.records.items() if r.state != SKIPPED}  # Argo has no pod to record it
-        return {"state": self.state, "code": self.code, "outputs": outputs, "steps": self.steps, "records": records}
+        found = {"state": self.state, "code": self.code, "outputs": outputs, "steps": self.steps, "records": records}
+        alike: dict[str, Any] = json.loads(json.dumps(found).replace(self.id, "RUN"))
+        return alike
 
 
 def _record(record: StepRecord) -> dict[str, Any]:

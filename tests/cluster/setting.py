@@ -10,8 +10,9 @@ REGISTRY = os.environ.get("TIDEGATE_TEST_REGISTRY", "localhost:5000").rstrip("/"
 PULLED_FROM = os.environ.get("TIDEGATE_TEST_REGISTRY_INSIDE", REGISTRY).rstrip("/")
 BASE = os.environ.get("TIDEGATE_TEST_BASE", f"{REGISTRY}/python:3.11")
 BUILD = os.environ.get("TIDEGATE_TEST_BUILD", "").split()
-RIG = os.environ.get("TIDEGATE_TEST_RIG", "").split()
-AT_ONCE = int(os.environ.get("TIDEGATE_TEST_AT_ONCE", "12"))
+RESTART = os.environ.get("TIDEGATE_TEST_RESTART_NODE", "")
+HOST = os.environ.get("TIDEGATE_TEST_HOST", urlsplit(MINIO).hostname or "")
+AT_ONCE = int(os.environ.get("TIDEGATE_TEST_AT_ONCE", "16"))
 
 
 def endpoint(*, inside: bool = False) -> str:

@@ -10,11 +10,13 @@ from tests.cluster import setting
 from tests.cluster.ahead import Work, ahead
 from tests.cluster.ground import Ground
 from tests.cluster.ran import Ran
+from tests.cluster.relay import relay
 from tests.cluster.shell import call, kubectl
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 LINES = 15
-needs_rig = pytest.mark.skipif(not setting.RIG, reason="stops a daemon of the cluster: TIDEGATE_TEST_RIG=…")
+ENDS_AFTER = 10  # what the step of the flow `offline` has left to sleep, at most
+needs_host = pytest.mark.skipif(not setting.HOST, reason="pods must reach this machine: TIDEGATE_TEST_HOST=…")
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def _left(ground: Ground, run: str) -> list[str]:
 def _failed(fault: Fault, code: str, step: str, *words: str) -> None:
     """The run failed at a step for a reason, and said so in few lines."""
     assert (fault.ran.state, fault.ran.code) == ("FAILED", 1), fault.said
-    assert (fault.ran.error["code"], fault.saidor["step"]) == (code, step), fault.said
+    assert (fault.ran.error["code"], fault.ran.error["step"]) == (code, step), fault.said
     assert all(w in fault.said for w in (step, *words)), fault.said
     assert len(fault.ran.farewell) <= LINES + 1, fault.said  # and the summary
     assert fault.left == []
@@ -93,7 +95,7 @@ def deleted(ground: Ground) -> Fault:
 @ahead(deleted)
 def test_a_pod_that_is_deleted_fails_its_step_and_resume_goes_on_from_there(result: Fault) -> None:
     assert result.ran.error["code"] in ("pod-lost", "step-terminated"), result.said
-    _failed(result, result.saidor["code"], "sleep")
+    _failed(result, result.ran.error["code"], "sleep")
     before, resumed = result.ran.records["say"], result.resumed
     assert resumed
     assert resumed.state == "SUCCEEDED", resumed.said
@@ -130,26 +132,34 @@ def test_a_run_outlives_the_controller(result: Fault) -> None:
     assert set(result.ran.steps.values()) == {"SUCCEEDED"}
 
 
-# ── what everybody on the cluster feels: only in the long setting, one after the other ───────────────────────────────
+OUTAGE_SECONDS = 20
 
 
-def interrupted(ground: Ground, flow: str, *words: str) -> Fault:
-    """Stop a part of the cluster for a while as a step of a flow runs."""
-    process = ground.begin(flow)
-    ground.pod(ground.workflow(flow), "sleep")
-    call(*setting.RIG, "down", *words)
-    time.sleep(20)
-    call(*setting.RIG, "up", *words)
-    return Fault(ground.ended(process))
+def offline(ground: Ground) -> Fault:
+    """A run whose pods reach the store in a way that is closed as they end and as they start."""
+    with relay() as way:
+        ground.space.make_secret("relayed", {**ground.bucket.values("steps"), "AWS_ENDPOINT_URL": way.endpoint})
+        process = ground.begin("offline", TIDEGATE_ARGO_STORE_SECRET="relayed")
+        ground.pod(ground.workflow("offline"), "sleep")
+        way.opened.clear()
+        time.sleep(ENDS_AFTER + OUTAGE_SECONDS)
+        way.opened.set()
+        return Fault(ground.ended(process))
 
 
-@needs_rig
+@needs_host
+@ahead(offline)
+def test_a_run_outlives_an_outage_of_the_store(result: Fault) -> None:
+    assert result.ran.state == "SUCCEEDED", result.said
+    assert set(result.ran.steps.values()) == {"SUCCEEDED"}
+
+
 @pytest.mark.long
-@pytest.mark.parametrize(("flow", "part"), [("offline", "minio"), ("restarted", "k8s")])
-def test_a_run_outlives_a_part_of_the_cluster(flow: str, part: str, ground: Ground) -> None:
-    fault = interrupted(ground, flow, part)
-    if part == "minio":
-        assert fault.ran.state == "SUCCEEDED", fault.said
-        return
-    resumed = fault.ran if fault.ran.state == "SUCCEEDED" else ground.there(flow, "--resume", fault.ran.id)
+@pytest.mark.skipif(not setting.RESTART, reason="everybody on the cluster feels it: TIDEGATE_TEST_RESTART_NODE=…")
+def test_a_run_outlives_its_node_or_goes_on_afterwards(ground: Ground) -> None:
+    process = ground.begin("restarted")
+    ground.pod(ground.workflow("restarted"), "sleep")
+    call("sh", "-c", setting.RESTART)
+    ran = ground.ended(process)
+    resumed = ran if ran.state == "SUCCEEDED" else ground.there("restarted", "--resume", ran.id)
     assert resumed.state == "SUCCEEDED", resumed.said

@@ -34,7 +34,7 @@ def case(flow: str, state: str = "SUCCEEDED", **parameters: str) -> Any:
         case("values"),
         case("many"),
         case("commands"),
-        case("tries"),
+        case("tries", "FAILED"),
         case("pods", given="{bucket}/given/one.txt", folder_given="{bucket}/given/folder/"),
         case("ends", "FAILED"),
         case("exits-badly", "FAILED"),
@@ -65,5 +65,5 @@ def test_a_second_run_finds_everything_in_the_cache_and_gives_the_same(result: B
 @ahead(both("late"))
 def test_a_step_beyond_its_time_limit_fails_on_both(result: Both) -> None:
     for ran in result:
-        assert (ran.state, ran.code, ran.saidor["code"]) == ("FAILED", 1, "step-timeout"), ran.said
+        assert (ran.state, ran.code, ran.error["code"]) == ("FAILED", 1, "step-timeout"), ran.said
         assert ran.steps == {"sleep": "FAILED", "say": "SKIPPED"}

@@ -124,7 +124,7 @@ def elsewhere(ground: Ground) -> Ran:
 
 @ahead(elsewhere)
 def test_pods_that_use_another_store_are_noticed(result: Ran) -> None:
-    _stopped(result, 3, "argo-store-differs", "tidegate-store")
+    _stopped(result, 3, "argo-store-differs", "other-store")
 
 
 def crowded(ground: Ground) -> Fault:

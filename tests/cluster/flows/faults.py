@@ -79,5 +79,5 @@ def plain(text: str = "plain") -> str:
     return say(text=text).output
 
 
-SECONDS = {"deleted": 25.0, "outlives": 20.0, "offline": 30.0, "restarted": 40.0, "stopped": 100.0}
+SECONDS = {"deleted": 25.0, "outlives": 20.0, "offline": 10.0, "restarted": 40.0, "stopped": 100.0}
 FLOWS = [eats, fills, imageless, secretless, overtime, plain, *(waiting(n, s) for n, s in SECONDS.items())]
