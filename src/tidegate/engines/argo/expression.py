@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from tidegate.engines.argo.argument import REFERS
 from tidegate.engines.argo.control import control
 from tidegate.errors import DefinitionError
 from tidegate.ir.condition import And, Compare, Condition, Input, Literal, Not
@@ -59,6 +60,7 @@ def root_input(name: str, type_: str) -> str:
     found = f"{wrapped_open()} + {said} + {wrapped_close()}"
     if type_ == STRING:
         found = f"({said} startsWith {literal(chr(34))} ? {found} : {wrapped_open()} + {safe_json(said)} + {wrapped_close()})"
+    found = f"({said} startsWith {literal(REFERS)} ? {said} : {found})"
     return f'({said} == "null" ? {ABSENT} : {found})'
 
 
