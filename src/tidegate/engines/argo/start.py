@@ -13,7 +13,7 @@ from tidegate.engines.argo.cluster import WORKFLOW, Cluster
 from tidegate.engines.argo.control import VALUE, control
 from tidegate.engines.argo.engine import RUN_LABEL, STOP, ArgoEngine
 from tidegate.engines.argo.given import given
-from tidegate.engines.argo.needs import Analysis
+from tidegate.engines.argo.needs import PARAMETER, Analysis
 from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.settings import ArgoSettings, read_settings
 from tidegate.engines.argo.workflow import workflow
@@ -74,7 +74,7 @@ def check_control(plan: Plan, parameters: Mapping[str, Any]) -> None:
     """
     for (kind, name), need in Analysis(plan).inputs(plan.root).items():
         try:
-            if kind == "parameter" and need == VALUE and name in parameters:
+            if kind == PARAMETER and need == VALUE and name in parameters:
                 control(parameters[name], need, f"the parameter {name!r}")
         except StepFailed as e:
             raise ParameterError(e.found, allowed=f"Up to {MAX_INLINE} bytes.", hint=e.hint, code=e.code) from None
@@ -86,7 +86,8 @@ def argo_engine(
 ) -> ArgoEngine:  # fmt: skip
     """Return the engine with the Workflow that it will submit."""
     check_control(plan, arguments.parameters)
-    texts = given(arguments.parameters, Blobs(store, record.id))
+    needs = {name: need for (kind, name), need in Analysis(plan).inputs(plan.root).items() if kind == PARAMETER}
+    texts = given(arguments.parameters, Blobs(store, record.id), needs)
     body = workflow(record.id, packed, settings, texts)
     body["metadata"]["labels"][RUN_LABEL] = record.id
     check(body)
