@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -57,19 +56,21 @@ class PatientStore:
 
     def chunks(self, key: str) -> Iterator[bytes]:
         """See ``Store``; a stream that breaks off goes on where it was."""
-        given = 0
-        found = self._patiently(lambda: self.store.chunks(key))
+        given, pause, until = 0, FIRST_PAUSE, self.clock() + self.seconds
+        found: Iterator[bytes] | None = self.store.chunks(key)
         while True:
             try:
+                found = found or self._from(key, given)
                 chunk = next(found, None)
             except StoreError as e:
-                if _is_final(e):
+                if _is_final(e) or self.clock() + pause > until:
                     raise
-                found = self._patiently(partial(self._from, key, given))
+                self.pause(pause)
+                found, pause = None, min(2 * pause, LONGEST_PAUSE)
                 continue
             if chunk is None:
                 return
-            given += len(chunk)
+            given, pause, until = given + len(chunk), FIRST_PAUSE, self.clock() + self.seconds
             yield chunk
 
     def find(self, key: str) -> Entry | None:

@@ -96,18 +96,21 @@ class SimulatedEngine:
             part = body["container"]["command"][3:] or ["run"]
             return self.launch(part[0], body["container"], folder) == 0
         beside = body["sidecars"][0]
-        if code := self.launch("prepare", beside, folder):
+        site = self.site(beside, folder)
+        code, left = launcher.prepare(site)
+        if not left:
             return code == 0
-        if (folder / "step.json").exists():
-            self.job(folder)
-            self.launch("keep", beside, folder)
-        return not (folder / "done").exists() or (folder / "done").read_text() == "0"
+        self.job(folder)
+        launcher.keep(site, left)
+        return (folder / "done").read_text() == "0"
 
     def launch(self, part: str, container: Document, folder: Path) -> int:
-        env = {e["name"]: str(e["value"]) for e in container["env"]}
+        return {"run": launcher.run, "end": launcher.end}[part](self.site(container, folder))
+
+    def site(self, container: Document, folder: Path) -> Site:
+        env = {e["name"]: str(e["value"]) for e in container["env"] if "value" in e}
         pod = read_pod({**env, "TIDEGATE_FOLDER": str(folder), "TIDEGATE_PLAN": str(folder / "plan")})
-        parts = {"run": launcher.run, "prepare": launcher.prepare, "keep": launcher.keep, "end": launcher.end}
-        return parts[part](Site(pod, self.store))
+        return Site(pod, self.store)
 
 
 def named_outputs(body: Document) -> Sequence[Any]:
