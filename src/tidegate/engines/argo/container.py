@@ -20,6 +20,7 @@ from tidegate.ir.placeholder import Placeholder, Template, Text, parse
 from tidegate.plan.model import Container, Executor, FinalStatus, Importer, Retry, Task
 
 LAUNCHER = ["python", "-m", "tidegate.engines.argo.launcher"]
+BESIDE = "tidegate-beside"
 SHIM = f"{FOLDER}/bin/shim"
 RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 MOUNTS: list[dict[str, Any]] = [
@@ -176,7 +177,7 @@ def _install(settings: ArgoSettings) -> dict[str, Any]:
 def _beside(settings: ArgoSettings, env: list[dict[str, Any]]) -> dict[str, Any]:
     made = _ours(settings, settings.image, env, "beside")
     security = {**RESTRICTED, "readOnlyRootFilesystem": True}
-    return {"name": "tidegate-beside", **made, "securityContext": security, "volumeMounts": MOUNTS}
+    return {"name": BESIDE, **made, "securityContext": security, "volumeMounts": MOUNTS}
 
 
 def _dynamic(template: Template, place: str, names: Mapping[str, str]) -> str:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tidegate.engines.argo import nodes
 from tidegate.engines.argo.cluster import WORKFLOW, Cluster, Object
-from tidegate.engines.argo.follow import Follower
+from tidegate.engines.argo.container import BESIDE
+from tidegate.engines.argo.follow import MAIN, Follower
 from tidegate.engines.argo.outcome import Ended, outcome
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.site import run_context
 from tidegate.engines.base import Arguments
-from tidegate.errors import ClusterError, Conflict, WatchLost
+from tidegate.errors import ClusterError, Conflict, NotFound, TidegateError, WatchLost
 from tidegate.plan.events import (
     CANCELED,
     FAILED,
@@ -38,6 +39,8 @@ STUCK_SECONDS = 60.0
 PATIENCE_SECONDS = 600.0
 WATCH_SECONDS = 30
 STOP_SECONDS = 30.0
+BETWEEN_SECONDS = 0.2
+TAIL = 5
 FINAL = ("cluster-denied", "argo-store-differs")
 
 
@@ -73,13 +76,23 @@ class ArgoEngine:
         try:
             if self.workflow:
                 self._submit()
-            return watch.to_the_end()
+            return self._watched(watch)
         except KeyboardInterrupt:
             if self.interrupted() == DETACH:
                 return Outcome(self.record.id, RUNNING, seconds=watch.seconds)
-            stop(self.cluster, self.settings.namespace, self.record.id)
+            with contextlib.suppress(NotFound):  # it was not there yet
+                stop(self.cluster, self.settings.namespace, self.record.id)
             watch.wait_for_pods()
             return watch.outcome(CANCELED)
+
+    def _watched(self, watch: _Watch) -> Outcome:
+        """Watch to the end; whatever goes wrong here ends the watching, not the run."""
+        try:
+            return watch.to_the_end()
+        except WatchLost:
+            raise
+        except Exception as e:
+            raise watch.lost_sight(e) from e
 
     def _submit(self) -> None:
         """Submit once: after an answer that was lost, a Workflow of this name is ours."""
@@ -117,6 +130,7 @@ class _Watch:
     seen: dict[str, str] = field(default_factory=dict)
     records: dict[str, StepRecord] = field(default_factory=dict)
     stuck: dict[str, float] = field(default_factory=dict)
+    lost: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     cannot_start: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     latest: Mapping[str, Any] = field(default_factory=dict)
     error: Mapping[str, Any] | None = None
@@ -124,6 +138,10 @@ class _Watch:
     def __post_init__(self) -> None:
         self.started = self.engine.clock()
         self.runs = Runs(self.engine.store)
+
+    @property
+    def namespace(self) -> str:
+        return self.engine.settings.namespace
 
     @property
     def seconds(self) -> float:
@@ -142,17 +160,19 @@ class _Watch:
                 except ClusterError as e:
                     unreachable = unreachable or self.engine.clock()
                     if e.code in FINAL or self.engine.clock() - unreachable > PATIENCE_SECONDS:
-                        raise self._lost_sight(e) from e
+                        raise self.lost_sight(e) from e
                     self.report(Notice(f"the cluster does not answer, the run goes on there: {e.found}"))
                     self.engine.pause(5.0)
 
-    def _lost_sight(self, error: ClusterError) -> WatchLost:
+    def lost_sight(self, error: Exception) -> WatchLost:
+        """The end of watching a run that goes on."""
         run_id, namespace = self.engine.record.id, self.engine.settings.namespace
+        found, code = (error.found, error.code) if isinstance(error, TidegateError) else (str(error), "")
         return WatchLost(
-            f"run {run_id} goes on and can no longer be watched: {error.found}",
-            allowed=error.allowed,
+            f"run {run_id} goes on and can no longer be watched: {found or type(error).__name__}",
+            allowed=error.allowed if isinstance(error, TidegateError) else "",
             hint=f"tidegate runs show {run_id}, or: kubectl -n {namespace} get workflow {run_id}",
-            code=error.code if error.code == "argo-store-differs" else "",
+            code=code if code == "argo-store-differs" else "",
         )
 
     def _watch(self, follower: Follower | None) -> str:
@@ -167,7 +187,15 @@ class _Watch:
             if phase := nodes.root_phase(change.object):
                 return phase
         self._end_what_is_stuck()
-        return ""
+        return self._vanished()
+
+    def _vanished(self) -> str:
+        """A Workflow that went between two watches is seen by none of them."""
+        if self.engine.cluster.find(WORKFLOW, self.engine.record.id, self.engine.settings.namespace):
+            self.engine.pause(BETWEEN_SECONDS)
+            return ""
+        self.error = {"code": "argo-deleted", "message": "somebody deleted the Workflow while it ran"}
+        return "Error"
 
     def _look(self, workflow: Object, follower: Follower | None) -> None:
         self.latest = workflow
@@ -188,8 +216,8 @@ class _Watch:
         if not record:
             return self.report(StepFinished(node.step, FAILED, error=self._lost(node.step)))
         state = FAILED if node.state == FAILED else record.state
-        error: Mapping[str, Any] | None = record.error or (nodes.lost(node) if state == FAILED else None)
-        error = nodes.ended_early(nodes.lost(node), record.error) if record.state == CANCELED else error
+        error: Mapping[str, Any] | None = record.error or (self._lost(node.step) if state == FAILED else None)
+        error = nodes.ended_early(self._lost(node.step), record.error) if record.state == CANCELED else error
         note = f"{record.attempts} attempts" if record.attempts > 1 else ""
         return self.report(StepFinished(node.step, state, record.cached, record.seconds, error, note))
 
@@ -219,8 +247,8 @@ class _Watch:
         late = [p for p, since in self.stuck.items() if self.engine.clock() - since > STUCK_SECONDS]
         if late and not self.error:
             node = nodes.steps(self.latest)[late[0]]
-            self.error = self.cannot_start[late[0]] = {**nodes.lost(node), "step": late[0]}
             stop(self.engine.cluster, self.engine.settings.namespace, self.engine.record.id)
+            self.error = self.cannot_start[late[0]] = {**nodes.lost(node, self.namespace), "step": late[0]}
 
     def wait_for_pods(self) -> None:
         """Give pods that were told to end the time to record it, or until somebody is impatient."""
@@ -247,13 +275,27 @@ class _Watch:
         for step in found.steps:
             if self.seen.get(step.step, "") not in (SUCCEEDED, FAILED) and step.state in (SKIPPED, FAILED):
                 self.report(step)
-        return found
+        return replace(found, error=self.error) if self.error and found.state == FAILED else found
 
     def _lost(self, path: str) -> Mapping[str, Any] | None:
         if path in self.cannot_start:
             return self.cannot_start[path]
         node = nodes.steps(self.latest).get(path) if self.latest else None
-        return nodes.lost(node) if node and node.state == FAILED else None
+        if not node or node.state != FAILED:
+            return None
+        if path not in self.lost:
+            self.lost[path] = {**nodes.lost(node, self.namespace), **self._tail(node)}
+        return self.lost[path]
+
+    def _tail(self, node: nodes.Node) -> dict[str, Any]:
+        """The last lines of a pod that recorded nothing: of ours beside somebody else's command, or of the only one."""
+        for container in (BESIDE, MAIN):
+            with contextlib.suppress(ClusterError, NotFound):
+                said = b"".join(self.engine.cluster.log(node.pod, self.namespace, container))
+                lines = said.decode(errors="replace").splitlines()
+                if found := [line for line in lines if " argo=true" not in line and line.strip()][-TAIL:]:
+                    return {"tail": found}
+        return {}
 
     def _whole_error(self) -> Mapping[str, Any] | None:
         message = self.latest.get("status", {}).get("message", "") if self.latest else ""

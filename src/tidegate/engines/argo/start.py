@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,19 +15,22 @@ from tidegate.engines.argo.control import VALUE, control
 from tidegate.engines.argo.engine import RUN_LABEL, STOP, ArgoEngine
 from tidegate.engines.argo.given import given
 from tidegate.engines.argo.needs import PARAMETER, Analysis
+from tidegate.engines.argo.nodes import root_phase
 from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.settings import ArgoSettings, read_settings
 from tidegate.engines.argo.workflow import workflow
 from tidegate.engines.base import Arguments
-from tidegate.errors import ConfigError, NotFound, ParameterError, StepFailed
+from tidegate.errors import ConfigError, Conflict, ParameterError, StepFailed
 from tidegate.plan.model import Plan
 from tidegate.project import Project
 from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs
 from tidegate.store.open import OBJECT_SCHEMES
+from tidegate.store.patient import PatientStore
 from tidegate.store.runs import RunRecord
 
 LAUNCHER_FAMILY = "base"
+ROOM_SECONDS = 90
 
 
 @dataclass(frozen=True)
@@ -92,21 +96,33 @@ def argo_engine(
     body["metadata"]["labels"][RUN_LABEL] = record.id
     check(body)
     if how.again:
-        _make_room(cluster, settings, record.id)
-    return ArgoEngine(store, cluster, settings, record, body, how.logs, how.interrupted)
+        _make_room(cluster, settings.namespace, record.id)
+    return ArgoEngine(PatientStore(store), cluster, settings, record, body, how.logs, how.interrupted)
 
 
-def _make_room(cluster: Cluster, settings: ArgoSettings, run_id: str) -> None:
-    found = cluster.find(WORKFLOW, run_id, settings.namespace)
-    if not found:
-        return
-    if not found.get("status", {}).get("finishedAt"):
-        raise NotFound(
-            f"run {run_id} has not ended",
-            allowed="A run that ended.",
-            hint=f"Wait for it: argo -n {settings.namespace} wait {run_id}",
-            code="run-going",
-        )
-    cluster.delete(WORKFLOW, run_id, settings.namespace)
-    while cluster.find(WORKFLOW, run_id, settings.namespace):
-        pass
+def _make_room(cluster: Cluster, namespace: str, run_id: str, pause: Callable[[float], None] = time.sleep) -> None:
+    """Remove the Workflow of a run that ended, so that its name is free; one that is about to end is waited for.
+
+    Raises:
+        Conflict: it goes on (code ``run-going``), or something keeps it from being removed (``run-kept``).
+    """
+    for _ in range(ROOM_SECONDS):
+        found = cluster.find(WORKFLOW, run_id, namespace)
+        if not found:
+            return
+        if found.get("status", {}).get("finishedAt"):
+            cluster.delete(WORKFLOW, run_id, namespace)
+        elif not root_phase(found):
+            raise Conflict(
+                f"run {run_id} goes on",
+                allowed="A run that ended.",
+                hint=f"kubectl -n {namespace} get workflow {run_id} --watch",
+                code="run-going",
+            )
+        pause(1.0)
+    raise Conflict(
+        f"the Workflow of run {run_id} is still there",
+        allowed="One that ends, and that nothing keeps from being removed.",
+        hint=f"kubectl -n {namespace} get workflow {run_id} -o yaml",
+        code="run-kept",
+    )
