@@ -35,7 +35,7 @@ RUN_LABEL = "tidegate.dev/run"
 STOP, DETACH = "stop", "detach"
 STUCK_SECONDS = 60.0
 PATIENCE_SECONDS = 600.0
-RECORD_SECONDS = 10.0
+FINAL = ("cluster-denied", "argo-store-differs")  # what waiting does not mend
 WATCH_SECONDS = 30
 
 
@@ -137,7 +137,7 @@ class _Watch:
                     unreachable = 0.0
                 except ClusterError as e:
                     unreachable = unreachable or self.engine.clock()
-                    if e.code == "cluster-denied" or self.engine.clock() - unreachable > PATIENCE_SECONDS:
+                    if e.code in FINAL or self.engine.clock() - unreachable > PATIENCE_SECONDS:
                         raise
                     self.report(Notice(f"the cluster does not answer, the run goes on there: {e.found}"))
                     self.engine.pause(5.0)
