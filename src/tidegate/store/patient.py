@@ -56,21 +56,20 @@ class PatientStore:
 
     def chunks(self, key: str) -> Iterator[bytes]:
         """See ``Store``; a stream that breaks off goes on where it was."""
-        given, pause, until = 0, FIRST_PAUSE, self.clock() + self.seconds
-        found: Iterator[bytes] | None = self.store.chunks(key)
-        while True:
+        given = 0
+        stream: Iterator[bytes] | None = None
+
+        def more() -> bytes | None:
+            nonlocal stream
             try:
-                found = found or self._from(key, given)
-                chunk = next(found, None)
-            except StoreError as e:
-                if _is_final(e) or self.clock() + pause > until:
-                    raise
-                self.pause(pause)
-                found, pause = None, min(2 * pause, LONGEST_PAUSE)
-                continue
-            if chunk is None:
-                return
-            given, pause, until = given + len(chunk), FIRST_PAUSE, self.clock() + self.seconds
+                stream = stream or self._from(key, given)
+                return next(stream, None)
+            except StoreError:
+                stream = None
+                raise
+
+        while (chunk := self._patiently(more)) is not None:
+            given += len(chunk)
             yield chunk
 
     def find(self, key: str) -> Entry | None:
@@ -90,7 +89,7 @@ class PatientStore:
         self._patiently(lambda: self.store.delete(key))
 
     def _from(self, key: str, start: int) -> Iterator[bytes]:
-        """The rest of a stream; its beginning is read here, so that what is wrong with it is seen here."""
+        """The rest of a stream."""
         chunks = self.store.chunks(key)
         while start > 0 and (chunk := next(chunks, None)) is not None:
             if len(chunk) > start:

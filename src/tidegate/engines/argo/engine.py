@@ -41,7 +41,7 @@ WATCH_SECONDS = 30
 STOP_SECONDS = 30.0
 BETWEEN_SECONDS = 0.2
 TAIL = 5
-FINAL = ("cluster-denied", "argo-store-differs")
+FINAL = ("cluster-denied", "argo-store-differs")  # what waiting does not mend
 
 
 @dataclass(frozen=True)

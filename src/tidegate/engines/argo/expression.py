@@ -194,8 +194,10 @@ def _compare(op: str, left: tuple[str, str], right: tuple[str, str]) -> str:
     alike = [f'type({x}) == "{kind}"' for x in (a, b) if not _is_literal(x)] if kind else [
         f"type({a}) == type({b})", f'type({a}) in ["string", "bool", "float"]'
     ]  # fmt: skip
-    ordered = (f"({a} ? 1 : 0)", f"({b} ? 1 : 0)") if kind == "bool" and op not in ("==", "!=") else (a, b)
-    compared = f"{ordered[0]} {op} {ordered[1]}"
+    compared = f"{a} {op} {b}"
+    if op not in ("==", "!=") and kind in ("", "bool"):  # Argo has no order of true and false
+        numbers = f"({a} ? 1 : 0) {op} ({b} ? 1 : 0)"
+        compared = numbers if kind else f'(type({a}) == "bool" ? {numbers} : {compared})'
     return f"({' && '.join(alike)} ? {compared} : {NO_VALUE})" if alike else compared
 
 
