@@ -66,6 +66,7 @@ class Bucket:
 @contextlib.contextmanager
 def new_bucket(folder: Path) -> Iterator[Bucket]:
     made = Bucket(f"tidegate-test-{secrets.token_hex(4)}", folder)
+    folder.mkdir(exist_ok=True)
     made.mc("mb", f"it/{made.name}")
     try:
         for user in USERS:

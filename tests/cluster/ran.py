@@ -64,6 +64,10 @@ class Ran:
             ) :
         ]
 
+    @property
+    def said(self) -> str:
+        return "\n".join(self.farewell)
+
     def log(self, step: str) -> str:
         return Runs(self.store).read_log(self.id, step).decode()
 

@@ -28,7 +28,7 @@ class Fault:
 
     @property
     def said(self) -> str:
-        return "\n".join(self.ran.farewell)
+        return self.ran.said
 
 
 def simply(flow: str, *words: str, **env: str) -> Work:
@@ -51,8 +51,8 @@ def _left(ground: Ground, run: str) -> list[str]:
 
 def _failed(fault: Fault, code: str, step: str, *words: str) -> None:
     """The run failed at a step for a reason, and said so in few lines."""
-    assert (fault.ran.state, fault.ran.code) == ("FAILED", 1), fault.ran.err
-    assert (fault.ran.error["code"], fault.ran.error["step"]) == (code, step), fault.ran.err
+    assert (fault.ran.state, fault.ran.code) == ("FAILED", 1), fault.said
+    assert (fault.ran.error["code"], fault.saidor["step"]) == (code, step), fault.said
     assert all(w in fault.said for w in (step, *words)), fault.said
     assert len(fault.ran.farewell) <= LINES + 1, fault.said  # and the summary
     assert fault.left == []
@@ -65,8 +65,8 @@ def test_a_step_beyond_its_memory_says_so(result: Fault) -> None:
 
 @ahead(simply("overtime"))
 def test_a_run_beyond_its_deadline_ends_with_all_its_steps_and_says_so(result: Fault) -> None:
-    assert (result.ran.state, result.ran.code) == ("FAILED", 1), result.ran.err
-    assert result.ran.error["code"] == "run-timeout", result.ran.err
+    assert (result.ran.state, result.ran.code) == ("FAILED", 1), result.said
+    assert result.ran.error["code"] == "run-timeout", result.said
     assert result.ran.steps["say-2"] == "SKIPPED"
     assert result.left == []
 
@@ -92,11 +92,11 @@ def deleted(ground: Ground) -> Fault:
 
 @ahead(deleted)
 def test_a_pod_that_is_deleted_fails_its_step_and_resume_goes_on_from_there(result: Fault) -> None:
-    assert result.ran.error["code"] in ("pod-lost", "step-terminated"), result.ran.err
-    _failed(result, result.ran.error["code"], "sleep")
+    assert result.ran.error["code"] in ("pod-lost", "step-terminated"), result.said
+    _failed(result, result.saidor["code"], "sleep")
     before, resumed = result.ran.records["say"], result.resumed
     assert resumed
-    assert resumed.state == "SUCCEEDED", resumed.err
+    assert resumed.state == "SUCCEEDED", resumed.said
     assert resumed.id == result.ran.id
     assert resumed.records["say"].ended == before.ended, "what had finished ran again"
     assert set(resumed.steps.values()) == {"SUCCEEDED"}
@@ -112,7 +112,7 @@ def stopped(ground: Ground) -> Fault:
 
 @ahead(stopped)
 def test_ctrl_c_stops_the_run_with_all_its_pods(result: Fault) -> None:
-    assert (result.ran.state, result.ran.code) == ("CANCELED", 130), result.ran.err
+    assert (result.ran.state, result.ran.code) == ("CANCELED", 130), result.said
     assert result.left == []
 
 
@@ -126,7 +126,7 @@ def killed(ground: Ground) -> Fault:
 
 @ahead(killed)
 def test_a_run_outlives_the_controller(result: Fault) -> None:
-    assert result.ran.state == "SUCCEEDED", result.ran.err
+    assert result.ran.state == "SUCCEEDED", result.said
     assert set(result.ran.steps.values()) == {"SUCCEEDED"}
 
 
@@ -149,7 +149,7 @@ def interrupted(ground: Ground, flow: str, *words: str) -> Fault:
 def test_a_run_outlives_a_part_of_the_cluster(flow: str, part: str, ground: Ground) -> None:
     fault = interrupted(ground, flow, part)
     if part == "minio":
-        assert fault.ran.state == "SUCCEEDED", fault.ran.err
+        assert fault.ran.state == "SUCCEEDED", fault.said
         return
     resumed = fault.ran if fault.ran.state == "SUCCEEDED" else ground.there(flow, "--resume", fault.ran.id)
-    assert resumed.state == "SUCCEEDED", resumed.err
+    assert resumed.state == "SUCCEEDED", resumed.said

@@ -17,7 +17,7 @@ def both(flow: str, **parameters: str) -> Work:
 
     def work(ground: Ground) -> Both:
         given = [w for n, v in parameters.items() for w in ("-p", f"{n}={v.format(bucket=ground.bucket.uri)}")]
-        return ground.here(flow, *given), ground.there(flow, *given)
+        return ground.here(flow, "--no-cache", *given), ground.there(flow, "--no-cache", *given)
 
     return work
 
@@ -42,8 +42,8 @@ def case(flow: str, state: str = "SUCCEEDED", **parameters: str) -> Any:
 )
 def test_a_cluster_gives_what_this_machine_gives(state: str, result: Both) -> None:
     here, there = result
-    assert here.state == state, here.err
-    assert not list(differences(there.seen(), here.seen())), there.err
+    assert here.state == state, here.said
+    assert not list(differences(there.seen(), here.seen())), there.said
 
 
 def twice(ground: Ground) -> tuple[Ran, Ran]:
@@ -55,7 +55,7 @@ def twice(ground: Ground) -> tuple[Ran, Ran]:
 @ahead(twice)
 def test_a_second_run_finds_everything_in_the_cache_and_gives_the_same(result: Both) -> None:
     first, second = result
-    assert second.state == "SUCCEEDED", second.err
+    assert second.state == "SUCCEEDED", second.said
     assert {p for p, r in second.records.items() if not r.cached} == set()
     assert [r.outputs for r in second.records.values()] != []
     assert {p: r.outputs for p, r in second.records.items()} == {p: r.outputs for p, r in first.records.items()}
@@ -65,5 +65,5 @@ def test_a_second_run_finds_everything_in_the_cache_and_gives_the_same(result: B
 @ahead(both("late"))
 def test_a_step_beyond_its_time_limit_fails_on_both(result: Both) -> None:
     for ran in result:
-        assert (ran.state, ran.code, ran.error["code"]) == ("FAILED", 1, "step-timeout"), ran.err
+        assert (ran.state, ran.code, ran.saidor["code"]) == ("FAILED", 1, "step-timeout"), ran.said
         assert ran.steps == {"sleep": "FAILED", "say": "SKIPPED"}

@@ -20,7 +20,7 @@ def refused(*words: str, flow: str = "plain", **env: str) -> Work:
 
 
 def _stopped(ran: Ran, code: int, name: str, *words: str) -> None:
-    assert (ran.code, ran.error["code"]) == (code, name), ran.err
+    assert (ran.code, ran.error["code"]) == (code, name), ran.said
     assert all(w in ran.err for w in words), ran.err
     assert "Traceback" not in ran.err
 
@@ -60,7 +60,7 @@ def tagged(ground: Ground) -> tuple[Ran, Ran]:
 @ahead(tagged)
 def test_images_by_tag_need_a_word(result: tuple[Ran, Ran]) -> None:
     _stopped(result[0], 2, "image-mutable", "--allow-tags")
-    assert result[1].state == "SUCCEEDED", result[1].err
+    assert result[1].state == "SUCCEEDED", result[1].said
 
 
 @ahead(lambda ground: ground.of("tidegate-run").there("plain"))
@@ -85,17 +85,17 @@ def test_credentials_that_the_store_does_not_take_are_refused_before_anything_st
 
 @ahead(refused(AWS_ENDPOINT_URL="http://127.0.0.1:9"))
 def test_a_store_that_does_not_answer_here_is_said_before_anything_starts(result: Ran) -> None:
-    _stopped(result, 3, "store-unreachable")
+    _stopped(result, 3, "store-error")
 
 
 @ahead(simply("plain", "-p", "text=no secret", TIDEGATE_ARGO_STORE_SECRET="absent"))
 def test_a_missing_secret_of_the_store_is_named(result: Fault) -> None:
-    _failed(result, "pod-secret", "say", "absent")
+    _failed(result, "pod-config", "say", "absent")
 
 
 @ahead(simply("secretless"))
 def test_a_missing_secret_of_a_step_is_named(result: Fault) -> None:
-    _failed(result, "pod-secret", "show", "absent")
+    _failed(result, "pod-config", "show", "absent")
 
 
 @ahead(simply("plain", "-p", "text=nobody", TIDEGATE_ARGO_SERVICE_ACCOUNT="absent"))

@@ -1,33 +1,27 @@
-"""A schedule on a real cluster: it fires by the clock, is changed in place between two runs, and its runs outlive it.
-
-As ``test_argo.py``, and ``TIDEGATE_TEST_LAUNCHER=REGISTRY/tidegate/base@sha256:…``, an image that
-``tidegate images build base --push`` made, by the name that the cluster's nodes pull.
-"""
-# ruff: noqa: F401, F811 - fixtures of another module
+"""A schedule on a real cluster: it fires by the clock, is changed in place between two runs, and its runs outlive it."""
 
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.cluster.test_argo import MINIO, Bucket, bucket, cluster, namespace, needs_minio, stocked
+from tests.cluster import setting
+from tests.cluster.bucket import Bucket, new_bucket
+from tests.cluster.space import Space, new_space
 from tests.servers import wait_until
-from tidegate.engines.argo.cluster import CRON_WORKFLOW, WORKFLOW_TEMPLATE, Cluster
+from tidegate.author.images import read_lock
+from tidegate.engines.argo.cluster import CRON_WORKFLOW, WORKFLOW_TEMPLATE
+from tidegate.engines.argo.kube import open_cluster
 from tidegate.store.runs import Runs
 
-LAUNCHER = os.environ.get("TIDEGATE_TEST_LAUNCHER", "")
-pytestmark = [
-    pytest.mark.cluster,
-    needs_minio,
-    pytest.mark.skipif(not LAUNCHER, reason="needs an image with tidegate: TIDEGATE_TEST_LAUNCHER=…"),
-    pytest.mark.timeout(420),
-]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 PIPELINE = """
 from kfp import dsl
 
@@ -53,15 +47,15 @@ def tidal(n: int = 1, text: str = "", seconds: int = 0) -> int:
 class Desk:
     """Somebody who types commands, with a store of their own."""
 
-    def __init__(self, folder: Path, namespace: str, bucket: Bucket) -> None:
-        admin = urlsplit(MINIO)  # steps may not write the record of a schedule
+    def __init__(self, folder: Path, namespace: str, bucket: Bucket, launcher: str) -> None:
+        admin = urlsplit(setting.MINIO)  # steps may not write the record of a schedule
         keys = {"AWS_ACCESS_KEY_ID": admin.username or "", "AWS_SECRET_ACCESS_KEY": admin.password or ""}
         self.env = {
             **os.environ,
             **bucket.values("steps"),
             **keys,
             "TIDEGATE_ARGO_NAMESPACE": namespace,
-            "TIDEGATE_ARGO_IMAGE": LAUNCHER,
+            "TIDEGATE_ARGO_IMAGE": launcher,
         }
         self.env |= {"PYTHONPATH": ":".join(sys.path), "TIDEGATE_USER": "somebody"}
         self.folder = folder
@@ -90,15 +84,33 @@ class Desk:
 
 
 @pytest.fixture
-def desk(stocked: str, bucket: Bucket, tmp_path: Path) -> Desk:
+def bucket(tmp_path: Path) -> Iterator[Bucket]:
+    """One of this test's own: it lists all runs of it."""
+    if not setting.MINIO:
+        pytest.skip("needs an object store: TIDEGATE_TEST_MINIO=…")
+    with new_bucket(tmp_path / "mc") as made:
+        yield made
+
+
+@pytest.fixture
+def space(bucket: Bucket, tmp_path: Path) -> Iterator[Space]:
+    with new_space(tmp_path / "space") as made:
+        made.stock(bucket)
+        yield made
+
+
+@pytest.fixture
+def desk(space: Space, bucket: Bucket, root: Path, tmp_path: Path) -> Desk:
+    launcher = read_lock(root).families["base"].image
     (tmp_path / "pyproject.toml").touch()
-    (tmp_path / "pipeline.py").write_text(PIPELINE.replace("IMAGE", LAUNCHER))
-    return Desk(tmp_path, stocked, bucket)
+    (tmp_path / "pipeline.py").write_text(PIPELINE.replace("IMAGE", launcher))
+    return Desk(tmp_path, space.name, bucket, launcher)
 
 
 def test_a_schedule_fires_twice_is_changed_in_place_in_between_and_its_runs_outlive_it(
-    desk: Desk, bucket: Bucket, cluster: Cluster, stocked: str
+    desk: Desk, bucket: Bucket, space: Space
 ) -> None:
+    cluster = open_cluster()
     every_minute = ("schedule", "apply", "pipeline.py", "--cron", "* * * * *")
     assert desk.json(*every_minute, "-p", "n=1")[0]["action"] == "created"
     (first,) = desk.until(1)
@@ -112,7 +124,7 @@ def test_a_schedule_fires_twice_is_changed_in_place_in_between_and_its_runs_outl
     (now,) = desk.json("schedule", "run", "tidal", "-p", "n=5", "-p", "seconds=8")
     (removed,) = desk.json("schedule", "rm", "tidal")
     assert removed["running"] == [now["run_id"]]
-    wait_until(lambda: not any(cluster.find(k, "tidal", stocked) for k in (CRON_WORKFLOW, WORKFLOW_TEMPLATE)))
+    wait_until(lambda: not any(cluster.find(k, "tidal", space.name) for k in (CRON_WORKFLOW, WORKFLOW_TEMPLATE)))
     assert desk.until(3)[0]["run_id"] == now["run_id"]
 
     runs = Runs(bucket.store("steps"))

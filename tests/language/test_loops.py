@@ -485,3 +485,13 @@ def test_a_loop_over_artifacts_inside_a_loop_over_artifacts(run: Runner) -> None
         return inner(xs=dsl.Collected(xs.outputs["out"]), ys=dsl.Collected(ys.outputs["out"])).output
 
     assert run(p).value == [["a1", "a2"], ["b1", "b2"]]
+
+
+def test_an_item_of_unknown_type_is_compared_as_the_text_that_it_is_declared_to_be(run: Runner) -> None:
+    @dsl.pipeline(name="p")
+    def p() -> list:
+        with dsl.ParallelFor(upto(n=3).output) as i, dsl.If(i > 0):
+            found = add(a=i, b=10)
+        return dsl.Collected(found.output)
+
+    assert run(p).value == [11, 12]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,10 @@ from tidegate.store.blobs import Blobs
 
 OUTPUT_FILE = "outputs/executor_output.json"
 _NO_SPACE = 1 << 16
+_LOG_END = 1 << 16
+_TRACEBACK = "Traceback (most recent call last):\n"
+_ATTEMPT = "\n== attempt "  # what follows it is another try
+_RAISED = re.compile(r"[A-Za-z_][\w.]*(?::|$)")
 
 
 def executor_input(interface: Interface, inputs: Values, folder: Path, blobs: Blobs) -> dict[str, Any]:
@@ -158,14 +163,24 @@ def failure(folder: Path, log: Path, code: int) -> dict[str, Any]:
         if inner := said.get("tidegate"):
             return {**inner}
         return {"code": "step-failed", "message": f"{said['type']}: {said['message']}", "frames": said["frames"]}
+    text = log.read_bytes()[-_LOG_END:].decode(errors="replace").strip()
     how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
-    tail = log.read_bytes()[-2000:].decode(errors="replace").strip().splitlines()[-5:]
     error: dict[str, Any] = {
         "code": "step-died" if code < 0 else "step-failed",
-        "message": f"the step {how}",
-        "tail": tail,
+        "message": (raised(text) if code == 1 else "") or f"the step {how}",
+        "tail": text[-2000:].splitlines()[-5:],
     }
     if shutil.disk_usage(folder).free < _NO_SPACE:
         error["message"] += f"; there is no space left in {folder}"
         error["hint"] = "Free space there, or set TMPDIR to another folder."
     return error
+
+
+def raised(text: str) -> str:
+    """What ended a Python program whose log ends in a traceback, as people say it: the error's type and its message."""
+    _, found, trace = text.rpartition(_TRACEBACK)
+    lines = trace.splitlines()
+    last_frame = max((i for i, line in enumerate(lines) if line.startswith('  File "')), default=-1)
+    end = next((i for i in range(last_frame + 1, len(lines)) if not lines[i].startswith("  ")), len(lines))
+    said = "\n".join(lines[end:])
+    return said if found and last_frame >= 0 and _RAISED.match(said) and _ATTEMPT not in said else ""

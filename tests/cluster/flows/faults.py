@@ -68,7 +68,7 @@ def secretless(secret: str = "absent") -> str:
     return task.output
 
 
-@dsl.pipeline(name="overtime", pipeline_config=dsl.PipelineConfig(active_deadline_seconds=25))
+@dsl.pipeline(name="overtime", pipeline_config=dsl.PipelineConfig(active_deadline_seconds=40))
 def overtime() -> str:
     first = say(text="overtime")
     return say(text=sleep(seconds=120.0).after(first).output).output

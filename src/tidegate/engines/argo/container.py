@@ -80,7 +80,7 @@ def pod_template(
         template["outputs"] = {"parameters": paths}
     env = _env(task, outputs, arguments=arguments)
     if isinstance(executor, Importer):
-        template["container"] = _ours(settings, settings.image, env)
+        template["container"] = _confined(_ours(settings, settings.image, env))
     else:
         _of_container(template, task, executor, names, env, settings)
     if task.retry.times:
@@ -139,17 +139,16 @@ def _of_container(
         )
     if own_step(container):
         secret = settings.registrar_secret if REGISTRAR in container.env else settings.store_secret
-        main = _ours(settings, image, env, secret=secret)
-        main["securityContext"] = {**RESTRICTED, "readOnlyRootFilesystem": True}
+        main = _confined(_ours(settings, image, env, secret=secret))
     else:
         main = {
             "image": image,
             "command": [SHIM],
             "env": [{"name": "HOME", "value": "/tmp"}],
             "securityContext": RESTRICTED,
+            "volumeMounts": [*MOUNTS],
         }
         template["initContainers"], template["sidecars"] = [_install(settings)], [_beside(settings, env)]
-    main["volumeMounts"] = [*MOUNTS]
     if resources := _resources(container.resources, names):
         main["resources"] = resources
     template["container"] = main
@@ -175,9 +174,13 @@ def _install(settings: ArgoSettings) -> dict[str, Any]:
 
 
 def _beside(settings: ArgoSettings, env: list[dict[str, Any]]) -> dict[str, Any]:
-    made = _ours(settings, settings.image, env, "beside")
+    return {"name": BESIDE, **_confined(_ours(settings, settings.image, env, "beside"))}
+
+
+def _confined(container: dict[str, Any]) -> dict[str, Any]:
+    """A container of ours with the folders that it needs and no right that it does not."""
     security = {**RESTRICTED, "readOnlyRootFilesystem": True}
-    return {"name": BESIDE, **made, "securityContext": security, "volumeMounts": MOUNTS}
+    return {**container, "securityContext": security, "volumeMounts": [*MOUNTS]}
 
 
 def _dynamic(template: Template, place: str, names: Mapping[str, str]) -> str:

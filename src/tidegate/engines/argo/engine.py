@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tidegate.engines.argo import nodes
-from tidegate.engines.argo.cluster import WORKFLOW, Cluster, Object
+from tidegate.engines.argo.cluster import POD, WORKFLOW, Cluster, Object
 from tidegate.engines.argo.container import BESIDE
-from tidegate.engines.argo.follow import MAIN, Follower
+from tidegate.engines.argo.follow import WORKFLOW_LABEL, Follower
 from tidegate.engines.argo.outcome import Ended, outcome
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.site import run_context
+from tidegate.engines.argo.stuck import hopeless, waiting
 from tidegate.engines.base import Arguments
 from tidegate.errors import ClusterError, Conflict, NotFound, TidegateError, WatchLost
 from tidegate.plan.events import (
@@ -36,11 +38,12 @@ from tidegate.store.runs import RunRecord, Runs, StepRecord
 RUN_LABEL = "tidegate.dev/run"
 STOP, DETACH = "stop", "detach"
 STUCK_SECONDS = 60.0
+RUN_TIMEOUT = "run-timeout"
+LAST_WORDS = 4
 PATIENCE_SECONDS = 600.0
 WATCH_SECONDS = 30
 STOP_SECONDS = 30.0
 BETWEEN_SECONDS = 0.2
-TAIL = 5
 FINAL = ("cluster-denied", "argo-store-differs")  # what waiting does not mend
 
 
@@ -129,7 +132,8 @@ class _Watch:
     started: float = 0.0
     seen: dict[str, str] = field(default_factory=dict)
     records: dict[str, StepRecord] = field(default_factory=dict)
-    stuck: dict[str, float] = field(default_factory=dict)
+    stuck: dict[str, tuple[float, str]] = field(default_factory=dict)
+    waiting: dict[str, str] = field(default_factory=dict)
     lost: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     cannot_start: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     latest: Mapping[str, Any] = field(default_factory=dict)
@@ -186,6 +190,7 @@ class _Watch:
             self._look(change.object, follower)
             if phase := nodes.root_phase(change.object):
                 return phase
+        self._look_at_pods()
         self._end_what_is_stuck()
         return self._vanished()
 
@@ -207,7 +212,7 @@ class _Watch:
                 follower.follow(path, node.id)
             if node.state in (SUCCEEDED, FAILED) and before != node.state:
                 self._finished(node, before)
-            self._note_stuck(path, node)
+            self._note_stuck(path, self._stuck(path, node))
 
     def _finished(self, node: nodes.Node, before: str) -> None:
         if not before:
@@ -235,20 +240,33 @@ class _Watch:
             self.records[node.step] = record
         return record
 
-    def _note_stuck(self, path: str, node: nodes.Node) -> None:
-        if not node.stuck:
+    def _look_at_pods(self) -> None:
+        """Argo does not tell of every container that cannot start."""
+        engine, labels = self.engine, {WORKFLOW_LABEL: self.engine.record.id}
+        found = waiting(engine.cluster.list(POD, engine.settings.namespace, labels))
+        self.waiting = {nodes.path_of(self.latest, node): reason for node, reason in found}
+        for path, node in nodes.steps(self.latest).items():
+            self._note_stuck(path, self._stuck(path, node))
+
+    def _stuck(self, path: str, node: nodes.Node) -> str:
+        ended = node.state in (SUCCEEDED, FAILED)
+        return "" if ended else node.stuck or self.waiting.get(path, "")
+
+    def _note_stuck(self, path: str, reason: str) -> None:
+        if not reason:
             self.stuck.pop(path, None)
         elif path not in self.stuck:
-            self.stuck[path] = self.engine.clock()
-            self.report(Notice(f"{path} cannot start: {node.stuck}"))
+            self.stuck[path] = self.engine.clock(), reason
+            self.report(Notice(f"{path} cannot start: {reason}"))
 
     def _end_what_is_stuck(self) -> None:
-        """A pod whose image is missing waits for ever: after a minute the run ends."""
-        late = [p for p, since in self.stuck.items() if self.engine.clock() - since > STUCK_SECONDS]
-        if late and not self.error:
-            node = nodes.steps(self.latest)[late[0]]
-            stop(self.engine.cluster, self.engine.settings.namespace, self.engine.record.id)
-            self.error = self.cannot_start[late[0]] = {**nodes.lost(node, self.namespace), "step": late[0]}
+        """A pod whose image or Secret is missing waits for ever: after a minute the run ends."""
+        now = self.engine.clock()
+        late = [(p, why) for p, (since, why) in self.stuck.items() if now - since > STUCK_SECONDS and hopeless(why)]
+        for path, why in late[:1] if not self.error else []:
+            node = nodes.steps(self.latest)[path]
+            stop(self.engine.cluster, self.namespace, self.engine.record.id)
+            self.error = self.cannot_start[path] = {**nodes.cause(node, why, self.namespace), "step": path}
 
     def wait_for_pods(self) -> None:
         """Give pods that were told to end the time to record it, or until somebody is impatient."""
@@ -284,18 +302,25 @@ class _Watch:
         if not node or node.state != FAILED:
             return None
         if path not in self.lost:
-            self.lost[path] = {**nodes.lost(node, self.namespace), **self._tail(node)}
+            self.lost[path] = self._why(node)
         return self.lost[path]
 
-    def _tail(self, node: nodes.Node) -> dict[str, Any]:
-        """The last lines of a pod that recorded nothing: of ours beside somebody else's command, or of the only one."""
-        for container in (BESIDE, MAIN):
-            with contextlib.suppress(ClusterError, NotFound):
-                said = b"".join(self.engine.cluster.log(node.pod, self.namespace, container))
-                lines = said.decode(errors="replace").splitlines()
-                if found := [line for line in lines if " argo=true" not in line and line.strip()][-TAIL:]:
-                    return {"tail": found}
-        return {}
+    def _why(self, node: nodes.Node) -> Mapping[str, Any]:
+        """Why a step that recorded nothing failed: Argo's words, and the last ones of the container that failed."""
+        error = nodes.lost(node, self.namespace)
+        if error["code"] == RUN_TIMEOUT:
+            seconds = self.latest.get("spec", {}).get("activeDeadlineSeconds")
+            return {**error, "message": f"the run took longer than its {seconds} s; {error['message']}"}
+        container = re.match(r"([\w-]+): Error \(exit code", node.message)
+        said = container and (self._last_words(node, container[1]) or self._last_words(node, BESIDE))
+        return {**error, "tail": said} if said else error
+
+    def _last_words(self, node: nodes.Node, container: str) -> list[str]:
+        with contextlib.suppress(ClusterError, NotFound):
+            log = b"".join(self.engine.cluster.log(node.pod, self.namespace, container))
+            lines = log.decode("utf-8", "replace").splitlines()
+            return [line for line in lines if line.strip() and " argo=true" not in line][-LAST_WORDS:]
+        return []
 
     def _whole_error(self) -> Mapping[str, Any] | None:
         message = self.latest.get("status", {}).get("message", "") if self.latest else ""

@@ -89,6 +89,11 @@ def value_of(text: str) -> str:
     return f"fromJSON({text}).v"
 
 
+def as_string(value: str) -> str:
+    """A value that is declared to be text: kfp gives items of unknown type to such inputs, and they become JSON."""
+    return f'(type({value}) in ["string", "nil"] ? {value} : toJson({value}))'
+
+
 def picked(value: str, path: tuple[str, ...]) -> str:
     """A value inside a value."""
     return value + "".join(f"[{literal(key)}]" for key in path)

@@ -9,17 +9,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tidegate.engines.argo import stuck
 from tidegate.engines.argo.cluster import Object
 from tidegate.plan.events import FAILED, RUNNING, SUCCEEDED
 
 STATES = {"Succeeded": SUCCEEDED, "Failed": FAILED, "Error": FAILED, "Running": RUNNING}
-_STUCK = (
-    "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError",
-    "ErrImageNeverPull",
-)  # fmt: skip
-
-
 _CAUSES = {
+    "Step exceeded its deadline": "run-timeout",  # the Workflow's: a pod's own is worded otherwise
+    "exceeded quota": "pod-quota",
+    "is forbidden": "pod-refused",
+    "CreateContainer": "pod-config",
+    "EmptyDir volume": "pod-lost",
+    "low on resource": "pod-lost",
     "OOMKilled": "step-memory",
     "DeadlineExceeded": "step-timeout",
     "deadline": "step-timeout",
@@ -29,8 +30,6 @@ _CAUSES = {
     "pod deleted": "pod-lost",
     "Evicted": "pod-lost",
 }
-
-
 OTHER = "pod-failed"
 
 
@@ -59,7 +58,7 @@ class Node:
     @property
     def stuck(self) -> str:
         """Why the pod cannot start before somebody mends something; empty while it can."""
-        return self.message if self.phase == "Pending" and any(s in self.message for s in _STUCK) else ""
+        return self.message if self.phase == "Pending" and stuck.waits(self.message) else ""
 
 
 def raw_nodes(workflow: Object) -> Mapping[str, Any]:
@@ -80,6 +79,11 @@ def steps(workflow: Object) -> dict[str, Node]:
         if not known or node.tries or not known.tries:
             found[node.step] = node
     return found
+
+
+def path_of(workflow: Object, node: str) -> str:
+    """The path of the step whose pod, or one of its pods, a node is; empty where there is none."""
+    return next((n.step for n in _steps(workflow) if n.id == node), "")
 
 
 def _steps(workflow: Object) -> Iterator[Node]:
@@ -103,15 +107,14 @@ def root_phase(workflow: Object) -> str:
 
 def lost(node: Node, namespace: str) -> dict[str, Any]:
     """Why a step that recorded nothing failed, in Argo's words and with a code of ours."""
-    text = node.message or f"its pod ended {node.phase}"
-    code = next(
-        (code for found, code in _CAUSES.items() if found in text), "argo-image" if node.stuck else "pod-failed"
-    )
-    return {
-        "code": code,
-        "message": f"pod {node.pod}: {text}",
-        "hint": f"kubectl -n {namespace} describe pod {node.pod}",
-    }
+    return cause(node, node.message or f"its pod ended {node.phase}", namespace)
+
+
+def cause(node: Node, text: str, namespace: str) -> dict[str, Any]:
+    """Why a step failed, with a code of ours by what Argo or Kubernetes says of it."""
+    code = next((code for found, code in _CAUSES.items() if found in text), OTHER)
+    hint = f"kubectl -n {namespace} describe pod {node.pod}"
+    return {"code": code, "message": f"pod {node.pod}: {text}", "hint": hint}
 
 
 def ended_early(node: Mapping[str, Any] | None, recorded: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -10,9 +10,10 @@ from typing import Any
 from tidegate.author.images import read_lock
 from tidegate.engines.argo.argument import MAX_INLINE
 from tidegate.engines.argo.check import check
-from tidegate.engines.argo.cluster import WORKFLOW, Cluster
+from tidegate.engines.argo.cluster import POD, WORKFLOW, Cluster
 from tidegate.engines.argo.control import VALUE, control
 from tidegate.engines.argo.engine import RUN_LABEL, STOP, ArgoEngine
+from tidegate.engines.argo.follow import WORKFLOW_LABEL
 from tidegate.engines.argo.given import given
 from tidegate.engines.argo.needs import PARAMETER, Analysis
 from tidegate.engines.argo.nodes import root_phase
@@ -103,16 +104,18 @@ def argo_engine(
 def _make_room(cluster: Cluster, namespace: str, run_id: str, pause: Callable[[float], None] = time.sleep) -> None:
     """Remove the Workflow of a run that ended, so that its name is free; one that is about to end is waited for.
 
+    Its pods have to be gone too: those of a Workflow of the same name are called the same.
+
     Raises:
         Conflict: it goes on (code ``run-going``), or something keeps it from being removed (``run-kept``).
     """
     for _ in range(ROOM_SECONDS):
         found = cluster.find(WORKFLOW, run_id, namespace)
-        if not found:
+        if not found and not any(cluster.list(POD, namespace, {WORKFLOW_LABEL: run_id})):
             return
-        if found.get("status", {}).get("finishedAt"):
+        if found and found.get("status", {}).get("finishedAt"):
             cluster.delete(WORKFLOW, run_id, namespace)
-        elif not root_phase(found):
+        elif found and not root_phase(found):
             raise Conflict(
                 f"run {run_id} goes on",
                 allowed="A run that ended.",
@@ -121,8 +124,8 @@ def _make_room(cluster: Cluster, namespace: str, run_id: str, pause: Callable[[f
             )
         pause(1.0)
     raise Conflict(
-        f"the Workflow of run {run_id} is still there",
+        f"the Workflow of run {run_id}, or a pod of it, is still there",
         allowed="One that ends, and that nothing keeps from being removed.",
-        hint=f"kubectl -n {namespace} get workflow {run_id} -o yaml",
+        hint=f"kubectl -n {namespace} get workflow,pods -l {WORKFLOW_LABEL}={run_id}",
         code="run-kept",
     )

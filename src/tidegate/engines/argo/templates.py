@@ -34,7 +34,7 @@ from tidegate.plan.model import (
     Source,
     Task,
 )
-from tidegate.plan.value import LIST
+from tidegate.plan.value import LIST, STRING
 
 ENTRYPOINT = "main"
 EACH = "each"
@@ -74,7 +74,9 @@ class Scope:
         if isinstance(source, FromInput | FromTask) and source.path:
             whole = expression.value_of(self.text(replace(source, path=()), kind))
             return expression.picked(whole, source.path), ""
-        return expression.value_of(self.text(source, kind)), self.type_of(source, dag)
+        found, type_ = expression.value_of(self.text(source, kind)), self.type_of(source, dag)
+        untyped = isinstance(source, FromInput) and type_ == STRING and not self.root
+        return expression.as_string(found) if untyped else found, type_
 
     def text(self, source: Source, kind: str) -> str:
         """The control text of a source."""
