@@ -15,7 +15,7 @@ from conftest import LONG
 from tests.engines.argo.simulated import Simulation
 from tests.language.kit import Runner
 
-STRIDE = 4
+STRIDE = 5
 # what a simulated cluster has not: a container runtime with its volumes, and time
 LOCAL_ONLY = {
     "test_without_a_map_and_without_containers_the_run_is_refused_before_it_starts": "clusters have containers",

@@ -7,7 +7,7 @@ import pytest
 from kfp import dsl
 from kfp.compiler import Compiler
 
-from tests.language.kit import FAILED, SKIPPED, SUCCEEDED, Runner, component, note, say
+from tests.language.kit import FAILED, SKIPPED, SUCCEEDED, Runner, add, component, note, say
 
 
 @component
@@ -157,3 +157,33 @@ def test_a_task_that_takes_longer_than_its_time_limit_fails_in_time(
     ran = run(limited(p, seconds), seconds=20.0 if state == FAILED else 0.0)
     assert ran.steps == {"sleep": state, "say": SUCCEEDED if state == SUCCEEDED else SKIPPED}
     assert time.monotonic() - started < 15
+
+
+def test_a_nested_pipeline_that_is_tried_again_reads_nothing_of_its_first_try(run: Runner, tmp_path: Path) -> None:
+    @component
+    def count(file: str) -> int:
+        with open(file, "a+") as f:
+            f.write("x")
+            return f.tell()
+
+    @component
+    def at_least(n: int, least: int) -> int:
+        if n < least:
+            raise ValueError("too early")
+        return n
+
+    @dsl.pipeline(name="inner")
+    def inner(file: str) -> int:
+        n = count(file=file).output
+        with dsl.If(n == 1):
+            first = add(a=100, b=0)
+        with dsl.Else():
+            second = add(a=200, b=0)
+        chosen = add(a=dsl.OneOf(first.output, second.output), b=1)
+        return add(a=chosen.output, b=at_least(n=n, least=2).output).output
+
+    @dsl.pipeline(name="p")
+    def p(file: str) -> int:
+        return add(a=inner(file=file).set_retry(1).output, b=0).output
+
+    assert run(p, file=str(tmp_path / "count")).value == 203

@@ -98,16 +98,17 @@ def check_pinned(image: str) -> None:
     Raises:
         DefinitionError: the family was never pushed, or the reference has no digest.
     """
+    hint = REBUILD
     if image.startswith(UNRESOLVED + "/"):
         found = f"the image family {image.partition('/')[2]!r} is not in images.lock"
     elif not _PINNED.fullmatch(image):
-        found = f"the image {image!r} has no digest"
+        found, hint = f"the image {image!r} has no digest", "Name it NAME@sha256:…, or let it change: --allow-tags"
     else:
         return
     raise DefinitionError(
         found,
         allowed="A cluster runs images by digest, NAME@sha256:….",
-        hint=REBUILD if image.startswith(UNRESOLVED) else f"{REBUILD}, or for images of others: --allow-tags",
+        hint=hint,
         code="image-mutable",
     )
 

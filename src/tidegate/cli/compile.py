@@ -41,13 +41,15 @@ def command(
     schedule: str | None,
     timezone: str,
 ) -> int:
-    """Compile a pipeline, the same bytes each time.
+    """Compile a pipeline to kfp's IR or to Argo objects, the same bytes each time.
 
     To kfp's IR (ir), to an Argo Workflow that runs once (argo), to a WorkflowTemplate (argo-template), or to that and
     a CronWorkflow (argo-cron).
     """
     prepared = api.prepare(target)
     if form == "ir":
+        if typed:
+            raise click.UsageError("-p is for --to argo…: IR has no arguments")
         if pinned:
             api.check_images(prepared)
         text = to_yaml(prepared.definition)

@@ -73,9 +73,9 @@ def _argo(project: Project, endpoint: str) -> Iterator[Finding]:
     from tidegate.engines.argo.access import StoreAccess
     from tidegate.engines.argo.doctor import Ward, examine
     from tidegate.engines.argo.kube import open_cluster
-    from tidegate.engines.argo.settings import read_settings
+    from tidegate.engines.argo.start import argo_settings
 
-    settings = read_settings(project)
+    settings = argo_settings(project)
     try:
         cluster = open_cluster(settings.context)
     except TidegateError as e:

@@ -62,7 +62,7 @@ def command(
     verbose: bool,
     as_json: bool,
 ) -> int:
-    """Run a pipeline on this machine, or on a cluster with Argo Workflows.
+    """Run a pipeline here, or on a cluster with Argo Workflows.
 
     FILE is a Python file or module with a @dsl.pipeline, or a compiled IR (YAML or JSON).
     """
@@ -100,7 +100,10 @@ def _stop_or_detach() -> str:
     """Ask, where somebody can answer, whether a run on a cluster is to end or only no longer to be watched."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return "stop"
-    answer = click.prompt("the run goes on in the cluster: stop it, or detach?", default="stop", err=True)
+    try:
+        answer = click.prompt("the run goes on in the cluster: [stop] it, or detach", default="stop", err=True)
+    except (click.Abort, KeyboardInterrupt):  # no answer decides nothing: the run goes on
+        return "detach"
     return "detach" if answer.strip().lower().startswith("d") else "stop"
 
 

@@ -75,22 +75,30 @@ def _runtime(name: str, uri: str, type_: str, metadata: Mapping[str, Any]) -> di
     return {"name": name, "uri": uri, "type": kind, "metadata": dict(metadata)}
 
 
-def collect(interface: Interface, provisioned: Mapping[str, Any], blobs: Blobs) -> Values:
+def collect(interface: Interface, provisioned: Mapping[str, Any], blobs: Blobs, within: Path | None = None) -> Values:
     """Read what a step that ended well left: output parameters by declared type, artifacts into the store.
 
+    Args:
+        interface: what the step declares.
+        provisioned: where it was told to leave it.
+        blobs: where the bytes go.
+        within: the only folder that is read, where the step has not the rights of whoever reads: a link or a path
+            that leads out of it is refused.
+
     Raises:
-        StepFailed: an output parameter is missing or of another type than declared.
+        StepFailed: an output parameter is missing or of another type than declared, or a path leads out of the
+            folder (code ``output-outside``).
     """
     outputs = provisioned["outputs"]
-    file = Path(outputs["outputFile"])
+    file = _inside(Path(outputs["outputFile"]), within)
     written = json.loads(file.read_text()) if file.exists() else {}
     parameters = {
-        name: _parameter(name, declared.type, written.get("parameterValues", {}), outputs["parameters"][name])
+        name: _parameter(name, declared.type, written.get("parameterValues", {}), outputs["parameters"][name], within)
         for name, declared in interface.output_parameters.items()
     }
     artifacts = {
         name: [
-            _made(name, slot.type, a, outputs["artifacts"][name]["artifacts"][0], blobs)
+            _made(name, slot.type, a, outputs["artifacts"][name]["artifacts"][0], blobs, within)
             for a in _written(written, name, outputs)[: None if slot.is_list else 1]
         ]
         for name, slot in interface.output_artifacts.items()
@@ -98,8 +106,20 @@ def collect(interface: Interface, provisioned: Mapping[str, Any], blobs: Blobs) 
     return Values(parameters, artifacts)
 
 
-def _parameter(name: str, type_: str, written: Mapping[str, Any], provisioned: Mapping[str, str]) -> Any:
-    path = Path(provisioned["outputFile"])
+def _inside(path: Path, within: Path | None) -> Path:
+    if within and not path.resolve().is_relative_to(within.resolve()):
+        raise StepFailed(
+            f"what the step left at {path} leads out of its folder",
+            allowed=f"Files below {within}, and no links to others.",
+            code="output-outside",
+        )
+    return path
+
+
+def _parameter(
+    name: str, type_: str, written: Mapping[str, Any], provisioned: Mapping[str, str], within: Path | None
+) -> Any:
+    path = _inside(Path(provisioned["outputFile"]), within)
     if name in written:
         value = written[name]
     elif path.exists():
@@ -124,20 +144,22 @@ def _written(written: Mapping[str, Any], name: str, outputs: Mapping[str, Any]) 
     return artifacts
 
 
-def _made(name: str, type_: str, said: Mapping[str, Any], given: Mapping[str, Any], blobs: Blobs) -> Artifact:
+def _made(
+    name: str, type_: str, said: Mapping[str, Any], given: Mapping[str, Any], blobs: Blobs, within: Path | None
+) -> Artifact:
     uri, metadata = said.get("uri") or given["uri"], {**given["metadata"], **said.get("metadata", {})}
     path = Path(said.get("custom_path") or uri)
     if not path.exists():
         # metrics live in metadata; an address elsewhere (s3://…) that the user's code set is kept as it is
         return Artifact(name, "" if uri == given["uri"] else uri, type_, metadata=metadata)
-    content = blobs.add(path)
+    content = blobs.add(_inside(path, within))
     return Artifact(name, blobs.uri(content.digest), type_, content.digest, content.kind, content.size, metadata)
 
 
 def failure(folder: Path, log: Path, code: int) -> dict[str, Any]:
     """Say why a step failed: what its Python code left, else how its process ended and the end of its log."""
-    with contextlib.suppress(OSError, ValueError, KeyError):  # none, or half of one on a full disk
-        said: dict[str, Any] = json.loads((folder / "outputs" / ERROR_FILE).read_text())
+    with contextlib.suppress(OSError, ValueError, KeyError, StepFailed):  # none, or half of one on a full disk
+        said: dict[str, Any] = json.loads(_inside(folder / "outputs" / ERROR_FILE, folder).read_text())
         if inner := said.get("tidegate"):
             return {**inner}
         return {"code": "step-failed", "message": f"{said['type']}: {said['message']}", "frames": said["frames"]}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,17 +57,18 @@ class PatientStore:
     def chunks(self, key: str) -> Iterator[bytes]:
         """See ``Store``; a stream that breaks off goes on where it was."""
         given = 0
-        found = self._patiently(lambda: self.store.chunks(key))
-        while True:
+        stream: Iterator[bytes] | None = None
+
+        def more() -> bytes | None:
+            nonlocal stream
             try:
-                chunk = next(found, None)
-            except StoreError as e:
-                if _is_final(e):
-                    raise
-                found = self._patiently(partial(self._from, key, given))
-                continue
-            if chunk is None:
-                return
+                stream = stream or self._from(key, given)
+                return next(stream, None)
+            except StoreError:
+                stream = None
+                raise
+
+        while (chunk := self._patiently(more)) is not None:
             given += len(chunk)
             yield chunk
 
@@ -89,7 +89,7 @@ class PatientStore:
         self._patiently(lambda: self.store.delete(key))
 
     def _from(self, key: str, start: int) -> Iterator[bytes]:
-        """The rest of a stream; its beginning is read here, so that what is wrong with it is seen here."""
+        """The rest of a stream."""
         chunks = self.store.chunks(key)
         while start > 0 and (chunk := next(chunks, None)) is not None:
             if len(chunk) > start:

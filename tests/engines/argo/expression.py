@@ -237,7 +237,8 @@ def to_float(value: Any) -> float:
     if type(value) in (int, float):
         return float(value)
     try:
-        if type(value) is str and not re.search(r"\s", value):
+        # out of range is an error to Go (strconv.ParseFloat), the word inf is none
+        if type(value) is str and not re.search(r"\s", value) and (math.isfinite(float(value)) or value[-1:].isalpha()):
             return float(value)
     except ValueError:
         pass

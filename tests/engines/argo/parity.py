@@ -25,7 +25,8 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?")
 def by_value(run: api.Run) -> dict[str, Any]:
     """A run without its own names and times: state, steps, outputs, digests, the code of its error."""
     outcome = run.outcome
-    records = {r.path: r for r in Runs(run.store).steps(run.id) if _began(r)}
+    ran = {s.step: s.state for s in outcome.steps}  # a record may be of an earlier try of the dag around
+    records = {r.path: r for r in Runs(run.store).steps(run.id) if _began(r) and ran.get(r.path) == r.state}
     found = {
         "state": run.state,
         "parameters": outcome.parameters,

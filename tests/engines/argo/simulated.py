@@ -5,14 +5,16 @@ child of this process (importing kfp takes longer than most of them), other comm
 """
 
 import contextlib
+import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,20 +26,22 @@ from tests.engines.argo.node import Document, Node, PodResult
 from tidegate import api
 from tidegate.author import step as author
 from tidegate.engines.argo import launcher
-from tidegate.engines.argo.given import given
+from tidegate.engines.argo.memory import MemoryCluster
 from tidegate.engines.argo.outcome import Ended, outcome
 from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.pod import read_pod
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.site import Site, run_context
-from tidegate.engines.argo.workflow import PLAN_ANNOTATION, workflow
-from tidegate.engines.base import Arguments
+from tidegate.engines.argo.start import Submission, argo_engine
+from tidegate.engines.argo.workflow import PLAN_ANNOTATION
+from tidegate.engines.base import Arguments, check_arguments
 from tidegate.plan.events import FAILED, SUCCEEDED, Outcome, Report
 from tidegate.plan.model import Plan
 from tidegate.store.base import Store
-from tidegate.store.blobs import Blobs
+from tidegate.store.memory import MemoryStore
 from tidegate.store.runs import RunRecord, Runs, iso
 
+SETTINGS = ArgoSettings(image="localhost:5000/tidegate")
 STATES = {"Succeeded": SUCCEEDED, "Failed": FAILED, "Error": FAILED}
 
 
@@ -50,18 +54,22 @@ class SimulatedEngine:
         packed: the definition.
         record: the run's first record.
         folder: where pods are.
+        job: does what the shim does with the job in a pod's folder.
     """
 
     store: Store
     packed: Packed
     record: RunRecord
     folder: Path
+    job: Callable[[Path], None] = lambda folder: perform_job(folder)
     ran: controller.Run | None = None
     pods: list[Path] = field(default_factory=list)
 
     def run(self, plan: Plan, arguments: Arguments, report: Report) -> Outcome:
-        texts = given(arguments.parameters, Blobs(self.store, self.record.id))
-        self.body = workflow(self.record.id, self.packed, ArgoSettings(image="localhost:5000/tidegate"), texts)
+        made = argo_engine(
+            self.packed, plan, arguments, self.record, self.store, MemoryCluster(), SETTINGS, Submission()
+        )
+        self.body = copy.deepcopy(dict(made.workflow or {}))
         self.body["metadata"]["creationTimestamp"] = iso(time.time())
         with handlers_restored():
             self.ran = controller.run(self.body, self.pod)
@@ -88,18 +96,21 @@ class SimulatedEngine:
             part = body["container"]["command"][3:] or ["run"]
             return self.launch(part[0], body["container"], folder) == 0
         beside = body["sidecars"][0]
-        if code := self.launch("prepare", beside, folder):
+        site = self.site(beside, folder)
+        code, left = launcher.prepare(site)
+        if not left:
             return code == 0
-        if (folder / "step.json").exists():
-            perform_job(folder)
-            self.launch("keep", beside, folder)
-        return not (folder / "done").exists() or (folder / "done").read_text() == "0"
+        self.job(folder)
+        launcher.keep(site, left)
+        return (folder / "done").read_text() == "0"
 
     def launch(self, part: str, container: Document, folder: Path) -> int:
-        env = {e["name"]: str(e["value"]) for e in container["env"]}
+        return {"run": launcher.run, "end": launcher.end}[part](self.site(container, folder))
+
+    def site(self, container: Document, folder: Path) -> Site:
+        env = {e["name"]: str(e["value"]) for e in container["env"] if "value" in e}
         pod = read_pod({**env, "TIDEGATE_FOLDER": str(folder), "TIDEGATE_PLAN": str(folder / "plan")})
-        parts = {"run": launcher.run, "prepare": launcher.prepare, "keep": launcher.keep, "end": launcher.end}
-        return parts[part](Site(pod, self.store))
+        return Site(pod, self.store)
 
 
 def named_outputs(body: Document) -> Sequence[Any]:
@@ -165,6 +176,44 @@ def forked(words: list[str], env: Mapping[str, str], folder: Path, log: int) -> 
             sys.stdout.flush(), sys.stderr.flush()
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def calling(functions: Mapping[str, Callable[..., Any]]) -> Callable[[Path], None]:
+    """A job whose words are the name of a function and the executor's input: the function is called here."""
+
+    def perform(folder: Path) -> None:
+        if len(words := strings(folder / "job")) == 1:
+            return
+        said = json.loads(words[2])
+        try:
+            made = functions[words[1]](**said["inputs"].get("parameterValues", {}))
+        except ValueError:
+            (folder / "exit").write_text("1")
+            return
+        output = Path(said["outputs"]["parameters"]["Output"]["outputFile"])
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(made if isinstance(made, str) else json.dumps(made))
+        (folder / "exit").write_text("0")
+
+    return perform
+
+
+def run_calls(
+    spec: dict[str, Any], inputs: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]], folder: Path
+) -> tuple[Outcome, SimulatedEngine]:
+    """Run a checked definition whose commands name functions."""
+    for executor in spec["deploymentSpec"]["executors"].values():
+        executor["container"]["args"] = ["{{$}}"]
+    store, packed = MemoryStore(), Packed(spec, {}, use_cache=False)
+    plan = packed.plan
+    arguments = check_arguments(plan, Arguments(inputs))
+    record = RunRecord("run-1", plan.name, plan.digest, dict(arguments.parameters), "argo")
+    Runs(store).create(record)
+    engine = SimulatedEngine(store, packed, record, folder, calling(functions))
+    try:
+        return engine.run(plan, arguments, lambda _: None), engine
+    finally:
+        shutil.rmtree(folder)
 
 
 @dataclass

@@ -28,7 +28,7 @@ def node(message: str, phase: str = "Failed") -> Node:
     ],
 )
 def test_each_cause_has_its_code_and_names_the_pod(message: str, code: str) -> None:
-    error = lost(node(message))
+    error = lost(node(message), "here")
     assert error["code"] == code
     assert error["message"].startswith(f"pod run-train-1: {message}")
 
@@ -37,7 +37,7 @@ def test_each_cause_has_its_code_and_names_the_pod(message: str, code: str) -> N
     ("message", "wanted"), [("Step exceeded its deadline", "run-timeout"), ("main: Error (exit code 143)", OWN["code"])]
 )
 def test_of_a_step_that_was_told_to_end_argo_knows_why_or_the_step_said_it(message: str, wanted: str) -> None:
-    found = ended_early(lost(node(message)), OWN)
+    found = ended_early(lost(node(message), "here"), OWN)
     assert found
     assert found["code"] == wanted
     assert (found is OWN) == (wanted == OWN["code"])

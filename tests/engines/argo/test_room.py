@@ -4,10 +4,9 @@ from tidegate.engines.argo import start
 from tidegate.engines.argo.cluster import POD, WORKFLOW
 from tidegate.engines.argo.follow import WORKFLOW_LABEL
 from tidegate.engines.argo.memory import MemoryCluster
-from tidegate.engines.argo.settings import ArgoSettings
 
 
-def test_a_run_that_goes_on_waits_until_pods_with_the_names_of_its_own_are_gone(monkeypatch) -> None:
+def test_a_run_that_goes_on_waits_until_pods_with_the_names_of_its_own_are_gone() -> None:
     meta = {"namespace": "pipelines", "name": "run"}
     workflow = {"apiVersion": WORKFLOW.api, "kind": "Workflow", "metadata": meta, "status": {"finishedAt": "now"}}
     labels = {WORKFLOW_LABEL: "run"}
@@ -19,7 +18,6 @@ def test_a_run_that_goes_on_waits_until_pods_with_the_names_of_its_own_are_gone(
         waited.append(seconds)
         cluster.delete(POD, "run-step-1", "pipelines")
 
-    monkeypatch.setattr(start.time, "sleep", collect)
-    start._make_room(cluster, ArgoSettings(), "run")
+    start._make_room(cluster, "pipelines", "run", collect)
     assert len(waited) == 1
     assert not [*cluster.list(POD, "pipelines", labels)]

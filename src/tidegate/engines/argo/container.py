@@ -12,7 +12,7 @@ from typing import Any
 
 from tidegate.author.component import REGISTRAR
 from tidegate.engines.argo.needs import Needs
-from tidegate.engines.argo.pod import FOLDER
+from tidegate.engines.argo.pod import FOLDER, MASKED
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.own import own_step
 from tidegate.errors import DefinitionError
@@ -153,6 +153,14 @@ def _of_container(
         main["resources"] = resources
     template["container"] = main
     _apply(Parts(template, main, {}, lambda place, constant: _said(place, constant, names)), container.kubernetes)
+    for beside in template.get("sidecars", ()):
+        beside["env"] = [*beside["env"], *_masked(main)]
+
+
+def _masked(main: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The secrets of the command, for the sidecar to take out of its log; under names that mean nothing else."""
+    secrets = [e["valueFrom"] for e in main.get("env", ()) if "secretKeyRef" in e.get("valueFrom", {})]
+    return [{"name": f"{MASKED}{i}", "valueFrom": value} for i, value in enumerate(secrets)]
 
 
 def _install(settings: ArgoSettings) -> dict[str, Any]:

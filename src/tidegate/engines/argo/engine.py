@@ -6,7 +6,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tidegate.engines.argo import nodes
@@ -18,7 +18,7 @@ from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.site import run_context
 from tidegate.engines.argo.stuck import hopeless, waiting
 from tidegate.engines.base import Arguments
-from tidegate.errors import ClusterError, Conflict, NotFound, WatchLost
+from tidegate.errors import ClusterError, Conflict, NotFound, TidegateError, WatchLost
 from tidegate.plan.events import (
     CANCELED,
     FAILED,
@@ -44,7 +44,8 @@ _ARGOS = re.compile(r"time=\S+ level=|Error: exit status|$")  # what Argo's exec
 PATIENCE_SECONDS = 600.0
 WATCH_SECONDS = 30
 STOP_SECONDS = 30.0
-FINAL = ("cluster-denied", "argo-store-differs")
+BETWEEN_SECONDS = 0.2
+FINAL = ("cluster-denied", "argo-store-differs")  # what waiting does not mend
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,23 @@ class ArgoEngine:
         try:
             if self.workflow:
                 self._submit()
-            return watch.to_the_end()
+            return self._watched(watch)
         except KeyboardInterrupt:
             if self.interrupted() == DETACH:
                 return Outcome(self.record.id, RUNNING, seconds=watch.seconds)
-            stop(self.cluster, self.settings.namespace, self.record.id)
+            with contextlib.suppress(NotFound):  # it was not there yet
+                stop(self.cluster, self.settings.namespace, self.record.id)
             watch.wait_for_pods()
             return watch.outcome(CANCELED)
+
+    def _watched(self, watch: _Watch) -> Outcome:
+        """Watch to the end; whatever goes wrong here ends the watching, not the run."""
+        try:
+            return watch.to_the_end()
+        except WatchLost:
+            raise
+        except Exception as e:
+            raise watch.lost_sight(e) from e
 
     def _submit(self) -> None:
         """Submit once: after an answer that was lost, a Workflow of this name is ours."""
@@ -124,6 +135,7 @@ class _Watch:
     records: dict[str, StepRecord] = field(default_factory=dict)
     stuck: dict[str, tuple[float, str]] = field(default_factory=dict)
     waiting: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     cannot_start: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     latest: Mapping[str, Any] = field(default_factory=dict)
     error: Mapping[str, Any] | None = None
@@ -131,6 +143,10 @@ class _Watch:
     def __post_init__(self) -> None:
         self.started = self.engine.clock()
         self.runs = Runs(self.engine.store)
+
+    @property
+    def namespace(self) -> str:
+        return self.engine.settings.namespace
 
     @property
     def seconds(self) -> float:
@@ -149,19 +165,21 @@ class _Watch:
                 except ClusterError as e:
                     unreachable = unreachable or self.engine.clock()
                     if e.code in FINAL or self.engine.clock() - unreachable > PATIENCE_SECONDS:
-                        raise self._lost_sight(e) from e
+                        raise self.lost_sight(e) from e
                     self.report(Notice(f"the cluster does not answer, the run goes on there: {e.found}"))
                     self.engine.pause(5.0)
 
-    def _lost_sight(self, error: ClusterError) -> WatchLost:
+    def lost_sight(self, error: Exception) -> WatchLost:
+        """The end of watching a run that goes on."""
         run_id, namespace = self.engine.record.id, self.engine.settings.namespace
-        differs = error.code == "argo-store-differs"
+        found, code = (error.found, error.code) if isinstance(error, TidegateError) else (str(error), "")
+        differs = isinstance(error, TidegateError) and code == "argo-store-differs"
+        first = f"{error.hint} " if isinstance(error, TidegateError) and differs else ""
         return WatchLost(
-            f"run {run_id} goes on and can no longer be watched: {error.found}",
-            allowed=error.allowed,
-            hint=f"{error.hint} " * differs
-            + f"tidegate runs show {run_id}, or: kubectl -n {namespace} get workflow {run_id}",
-            code=error.code if differs else "",
+            f"run {run_id} goes on and can no longer be watched: {found or type(error).__name__}",
+            allowed=error.allowed if isinstance(error, TidegateError) else "",
+            hint=f"{first}tidegate runs show {run_id}, or: kubectl -n {namespace} get workflow {run_id}",
+            code=code if differs else "",
         )
 
     def _watch(self, follower: Follower | None) -> str:
@@ -177,7 +195,15 @@ class _Watch:
                 return phase
         self._look_at_pods()
         self._end_what_is_stuck()
-        return ""
+        return self._vanished()
+
+    def _vanished(self) -> str:
+        """A Workflow that went between two watches is seen by none of them."""
+        if self.engine.cluster.find(WORKFLOW, self.engine.record.id, self.engine.settings.namespace):
+            self.engine.pause(BETWEEN_SECONDS)
+            return ""
+        self.error = {"code": "argo-deleted", "message": "somebody deleted the Workflow while it ran"}
+        return "Error"
 
     def _look(self, workflow: Object, follower: Follower | None) -> None:
         self.latest = workflow
@@ -198,8 +224,8 @@ class _Watch:
         if not record:
             return self.report(StepFinished(node.step, FAILED, error=self._lost(node.step)))
         state = FAILED if node.state == FAILED else record.state
-        error: Mapping[str, Any] | None = record.error or (nodes.lost(node) if state == FAILED else None)
-        error = nodes.ended_early(nodes.lost(node), record.error) if record.state == CANCELED else error
+        error: Mapping[str, Any] | None = record.error or (self._lost(node.step) if state == FAILED else None)
+        error = nodes.ended_early(self._lost(node.step), record.error) if record.state == CANCELED else error
         note = f"{record.attempts} attempts" if record.attempts > 1 else ""
         return self.report(StepFinished(node.step, state, record.cached, record.seconds, error, note))
 
@@ -242,8 +268,8 @@ class _Watch:
         late = [(p, why) for p, (since, why) in self.stuck.items() if now - since > STUCK_SECONDS and hopeless(why)]
         for path, why in late[:1] if not self.error else []:
             node = nodes.steps(self.latest)[path]
-            self.error = self.cannot_start[path] = {**nodes.cause(node, why), "step": path}
-            stop(self.engine.cluster, self.engine.settings.namespace, self.engine.record.id)
+            stop(self.engine.cluster, self.namespace, self.engine.record.id)
+            self.error = self.cannot_start[path] = {**nodes.cause(node, why, self.namespace), "step": path}
 
     def wait_for_pods(self) -> None:
         """Give pods that were told to end the time to record it, or until somebody is impatient."""
@@ -270,30 +296,33 @@ class _Watch:
         for step in found.steps:
             if self.seen.get(step.step, "") not in (SUCCEEDED, FAILED) and step.state in (SKIPPED, FAILED):
                 self.report(step)
-        return found
+        return replace(found, error=self.error) if self.error and found.state == FAILED else found
 
     def _lost(self, path: str) -> Mapping[str, Any] | None:
         if path in self.cannot_start:
             return self.cannot_start[path]
         node = nodes.steps(self.latest).get(path) if self.latest else None
-        return self._why(node) if node and node.state == FAILED else None
+        if not node or node.state != FAILED:
+            return None
+        if path not in self.lost:
+            self.lost[path] = self._why(node)
+        return self.lost[path]
 
     def _why(self, node: nodes.Node) -> Mapping[str, Any]:
         """Why a step that recorded nothing failed: Argo's words, and the last ones of the container that failed."""
-        error = nodes.lost(node)
+        error = nodes.lost(node, self.namespace)
         if error["code"] == RUN_TIMEOUT:
             seconds = self.latest.get("spec", {}).get("activeDeadlineSeconds")
             return {**error, "message": f"the run took longer than its {seconds} s; {error['message']}"}
         container = re.match(r"([\w-]+): Error \(exit code", node.message)
-        return {**error, "tail": self._last_words(node, container[1])} if container else error
+        said = container and (self._last_words(node, container[1]) or self._last_words(node, BESIDE))
+        return {**error, "tail": said} if said else error
 
     def _last_words(self, node: nodes.Node, container: str) -> list[str]:
-        engine = self.engine
-        for name in (container, BESIDE):
-            with contextlib.suppress(ClusterError, NotFound):
-                log = b"".join(engine.cluster.log(node.pod, engine.settings.namespace, name))
-                if lines := [w for w in log.decode("utf-8", "replace").splitlines() if not _ARGOS.match(w)]:
-                    return lines[-LAST_WORDS:]
+        with contextlib.suppress(ClusterError, NotFound):
+            log = b"".join(self.engine.cluster.log(node.pod, self.namespace, container))
+            lines = log.decode("utf-8", "replace").splitlines()
+            return [line for line in lines if not _ARGOS.match(line)][-LAST_WORDS:]
         return []
 
     def _whole_error(self) -> Mapping[str, Any] | None:

@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from tidegate.engines.argo.argument import REFERS
 from tidegate.engines.argo.control import control
 from tidegate.errors import DefinitionError
-from tidegate.ir.condition import And, Compare, Condition, Input, Literal, Not
+from tidegate.ir.condition import MAX_EXACT, And, Compare, Condition, Input, Literal, Not
 from tidegate.plan.value import BOOLEAN, DOUBLE, INTEGER, STRING
 
 ABSENT = '"{}"'
@@ -59,6 +60,7 @@ def root_input(name: str, type_: str) -> str:
     found = f"{wrapped_open()} + {said} + {wrapped_close()}"
     if type_ == STRING:
         found = f"({said} startsWith {literal(chr(34))} ? {found} : {wrapped_open()} + {safe_json(said)} + {wrapped_close()})"
+    found = f"({said} startsWith {literal(REFERS)} ? {said} : {found})"
     return f'({said} == "null" ? {ABSENT} : {found})'
 
 
@@ -177,12 +179,13 @@ def _cast(cast: str, text: str, type_: str) -> tuple[str, str]:
     if type_ in (INTEGER, DOUBLE):
         return (text, type_) if cast == "double" or type_ == INTEGER else (_whole(text), INTEGER)
     pattern = literal("^-?[0-9]+$" if cast == "int" else r"^-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?$")
-    number = f'(type({text}) == "float" ? {_whole(text) if cast == "int" else text} : {NO_VALUE})'
-    return f'(type({text}) == "string" ? ({text} matches {pattern} ? float({text}) : {NO_VALUE}) : {number})', INTEGER
+    number, read = (_whole(x) if cast == "int" else x for x in (text, f"float({text})"))
+    of_text = f"({text} matches {pattern} ? {read} : {NO_VALUE})"
+    return f'(type({text}) == "string" ? {of_text} : type({text}) == "float" ? {number} : {NO_VALUE})', INTEGER
 
 
 def _whole(text: str) -> str:
-    return f"(floor({text}) == {text} ? {text} : {NO_VALUE})"
+    return f"(floor({text}) == {text} && {text} <= {MAX_EXACT} && {text} >= -{MAX_EXACT} ? {text} : {NO_VALUE})"
 
 
 def _compare(op: str, left: tuple[str, str], right: tuple[str, str]) -> str:
@@ -196,8 +199,10 @@ def _compare(op: str, left: tuple[str, str], right: tuple[str, str]) -> str:
     alike = [f'type({x}) == "{kind}"' for x in (a, b) if not _is_literal(x)] if kind else [
         f"type({a}) == type({b})", f'type({a}) in ["string", "bool", "float"]'
     ]  # fmt: skip
-    ordered = (f"({a} ? 1 : 0)", f"({b} ? 1 : 0)") if kind == "bool" and op not in ("==", "!=") else (a, b)
-    compared = f"{ordered[0]} {op} {ordered[1]}"
+    compared = f"{a} {op} {b}"
+    if op not in ("==", "!=") and kind in ("", "bool"):  # Argo has no order of true and false
+        numbers = f"({a} ? 1 : 0) {op} ({b} ? 1 : 0)"
+        compared = numbers if kind else f'(type({a}) == "bool" ? {numbers} : {compared})'
     return f"({' && '.join(alike)} ? {compared} : {NO_VALUE})" if alike else compared
 
 

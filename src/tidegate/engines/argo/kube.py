@@ -150,9 +150,13 @@ class KubeCluster:
         body: Object | None = None,
         type_: str = "",
     ) -> dict[str, Any]:
+        from urllib3.exceptions import HTTPError
+
         answer = self._ask(method, path, query or {}, body, type_ or "application/json", READ_SECONDS)
         try:
             said: dict[str, Any] = json.loads(answer.read())
+        except HTTPError as e:
+            raise self._unreachable(e) from e
         except ValueError as e:
             raise ClusterError(f"{self.address} answers {path} with something that is no JSON") from e
         return said

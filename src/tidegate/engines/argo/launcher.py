@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from tidegate.engines.argo import shim
 from tidegate.engines.argo.child import Child
 from tidegate.engines.argo.control import control, count
 from tidegate.engines.argo.outcome import Ended, outcome
-from tidegate.engines.argo.pod import Pod, read_pod
+from tidegate.engines.argo.pod import MASKED, Pod, read_pod
 from tidegate.engines.argo.site import Site
 from tidegate.engines.graph import Ready, task_context
 from tidegate.engines.importer import bring
@@ -32,7 +33,7 @@ from tidegate.engines.redact import forms, redact_error, redact_file
 from tidegate.engines.resolve import Resolver
 from tidegate.engines.task_config import with_task_config
 from tidegate.engines.values import Values, from_cache, to_cache
-from tidegate.errors import StepFailed, TidegateError
+from tidegate.errors import ConfigError, StepFailed, TidegateError
 from tidegate.ir.placeholder import as_text, placeholders, substitute
 from tidegate.plan.events import CANCELED, FAILED, SUCCEEDED
 from tidegate.plan.key import KeyParts, key_parts, named_key
@@ -71,17 +72,31 @@ class Done:
     kept: StepRecord | None = None
 
 
+@dataclass(frozen=True)
+class Left:
+    """What is known of a step while its command runs in another container, which must not be able to change it."""
+
+    step: Step
+    given: Mapping[str, Any]
+    started: float
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Do one container's part of a step; return its exit code."""
     [part] = (sys.argv[1:] if argv is None else argv) or ["run"]
     parts: dict[str, Callable[[Site], int]] = {"run": run, "beside": beside, "end": end}
     try:
-        return parts[part](Site(read_pod(), PatientStore(open_store(os.environ["TIDEGATE_STORE"]))))
+        return parts[part](Site(read_pod(), PatientStore(open_store(_store_uri()))))
     except TidegateError as e:
         return _say(e)
-    except KeyError as e:
-        print(f"tidegate: the pod has no {e}: is the Secret of the store complete?", file=sys.stderr)
-        return 2
+
+
+def _store_uri() -> str:
+    if uri := os.environ.get("TIDEGATE_STORE"):
+        return uri
+    raise ConfigError(
+        "the pod has no TIDEGATE_STORE", allowed="The Secret of the store, whole.", hint="tidegate doctor --engine argo"
+    )
 
 
 def _say(error: TidegateError) -> int:
@@ -94,11 +109,16 @@ def run(site: Site) -> int:
     return _recorded(site, lambda ready: _perform(site, ready))
 
 
-def _recorded(site: Site, perform: Callable[[Ready], tuple[Step | None, Done]], started: float | None = None) -> int:
-    """Perform a step, which may have started in another container, and record how it ended, whatever it was."""
-    started, ready, step = started or time.time(), None, None
+def _recorded(
+    site: Site,
+    perform: Callable[[Ready], tuple[Step | None, Done]],
+    ready: Ready | None = None,
+    started: float | None = None,
+) -> int:
+    """Perform a step, of which a part may be over, and record how it ended, whatever it was."""
+    started, step = started or time.time(), None
     try:
-        ready = site.ready()
+        ready = ready or site.ready()
         step, done = perform(ready)
         _tell_argo(site.pod, done)
     except TidegateError as e:
@@ -106,6 +126,9 @@ def _recorded(site: Site, perform: Callable[[Ready], tuple[Step | None, Done]], 
     except OSError as e:
         found = StepFailed(f"the pod's own disk: {e}", hint="Is an emptyDir full?", code="scratch")
         done = Done(FAILED, error=found.as_json(), code=_say(found))
+    except Exception as e:  # a bug of ours is told, not lost with the pod
+        traceback.print_exc()
+        done = Done(FAILED, error={"code": "internal", "message": f"{type(e).__name__}: {e}"}, code=BROKEN)
     if done.state:
         _record(site, ready, step, done, time.time() - started)
     return done.code
@@ -241,14 +264,23 @@ def _command(step: Step, resolver: Resolver, folder: Path) -> list[str]:
     return [w for t in (*step.container.command, *step.container.args) for w in resolver.words(t)]
 
 
-def _collected(site: Site, step: Step, given: Mapping[str, Any], folder: Path, log: Path, code: int) -> Done:
+def _collected(
+    site: Site,
+    step: Step,
+    given: Mapping[str, Any],
+    folder: Path,
+    log: Path,
+    code: int,
+    *,
+    within: Path | None = None,
+) -> Done:
     secrets = forms(_secrets(step.container))
     redact_file(log, secrets)
     kept = _keep_log(site, log)
     if code:
         error = redact_error(_with_memory(files.failure(folder, log, code), step.container, code), secrets)
         return Done(FAILED, error=error, log=kept, code=code if code > 0 else 128 - code)
-    outputs = _read(step.ready, given, site)
+    outputs = _read(step.ready, given, site, within)
     if step.ready.task.cache:
         site.cache.put(step.key, to_cache(outputs), run=site.pod.run_id, step=step.ready.path)
     return Done(SUCCEEDED, outputs, log=kept)
@@ -263,9 +295,9 @@ def _with_memory(error: dict[str, Any], container: Container, code: int) -> dict
     return {**error, "code": "step-memory", "message": found, "hint": "Raise set_memory_limit, or use less."}
 
 
-def _read(ready: Ready, given: Mapping[str, Any], site: Site) -> Values:
+def _read(ready: Ready, given: Mapping[str, Any], site: Site, within: Path | None) -> Values:
     try:
-        return files.collect(ready.task.component.interface, given, site.blobs)
+        return files.collect(ready.task.component.interface, given, site.blobs, within)
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         found = f"what the step left cannot be read: {type(e).__name__}: {e}"
         raise StepFailed(found, code="output-unreadable") from e
@@ -273,7 +305,8 @@ def _read(ready: Ready, given: Mapping[str, Any], site: Site) -> Values:
 
 def _secrets(container: Container) -> list[str]:
     pairs = [p for e in container.kubernetes.get("secretAsEnv", ()) for p in e.get("keyToEnv", ())]
-    return [os.environ[p["envVar"]] for p in pairs if p["envVar"] in os.environ]
+    own = [os.environ[p["envVar"]] for p in pairs if p["envVar"] in os.environ]
+    return own + [value for name, value in os.environ.items() if name.startswith(MASKED)]
 
 
 def _keep_log(site: Site, log: Path) -> str:
@@ -290,7 +323,9 @@ def _tell_argo(pod: Pod, done: Done) -> None:
             text = count(len(done.outputs.artifacts.get(name, ())))
         else:
             text = control(done.outputs.parameters[name], need, f"the output {name!r} of {pod.step}")
-        (pod.folder / "out" / file).write_text(text)
+        path = pod.folder / "out" / file
+        path.unlink(missing_ok=True)  # a step could have left a link there
+        path.write_text(text)
 
 
 def _record(site: Site, ready: Ready | None, step: Step | None, done: Done, seconds: float) -> None:
@@ -314,22 +349,26 @@ def _record(site: Site, ready: Ready | None, step: Step | None, done: Done, seco
 
 def beside(site: Site) -> int:
     """Do what a step in somebody else's image needs, beside it; the step's end is the shim's to tell."""
-    code = BROKEN
+    code, left = BROKEN, None
     with shim.alive(site.pod.folder):
         try:
-            code = prepare(site)
+            code, left = prepare(site)
         finally:
-            if code or not (site.pod.folder / "step.json").exists():
+            if not left:
                 shim.release(site.pod.folder, code)
                 shim.leave([], site.pod.folder)
-        if (site.pod.folder / "step.json").exists():
-            keep(site)
+        if left:
+            keep(site, left)
     return 0
 
 
-def prepare(site: Site) -> int:
-    """Find the inputs of a step in somebody else's image and leave its command for the shim."""
-    kept = site.pod.folder / "step.json"
+def prepare(site: Site) -> tuple[int, Left | None]:
+    """Find the inputs of a step in somebody else's image and leave its command for the shim.
+
+    Returns:
+        An exit code, and what ``keep`` has to know; None where there is nothing to run.
+    """
+    found: list[Left] = []
 
     def perform(ready: Ready) -> tuple[Step | None, Done]:
         executor = site.plan.executors[str(ready.task.component.body)]
@@ -342,38 +381,30 @@ def prepare(site: Site) -> int:
         given = _provision(site, step, folder)
         resolver = Resolver(given, step.context, ready.extra)
         command = shim.short(_command(step, resolver, folder), site.pod.folder)
-        shim.leave(command, site.pod.folder, _env(executor, resolver))
-        kept.write_text(
-            json.dumps({"key": step.key, "parts": dict(step.parts), "given": given, "started": time.time()})
-        )
         shim.open_to_others(site.pod.folder)
+        shim.leave(command, site.pod.folder, _env(executor, resolver))
+        found.append(Left(step, given, time.time()))
         return step, Done("")
 
-    return _recorded(site, perform)
+    return _recorded(site, perform), found[0] if found else None
 
 
-def keep(site: Site) -> int:
+def keep(site: Site, left: Left) -> None:
     """Take what the command of somebody else's image left into the store, then let the shim end."""
-    said = site.pod.folder / "step.json"
-    if not said.exists():
-        return 0  # there was nothing to run
     code, terminated = shim.ended(site.pod.folder)
-    body = json.loads(said.read_text())
+    folder = site.pod.folder / "work"
+    log = shim.plain(folder.with_name("log"))
 
-    def perform(ready: Ready) -> tuple[Step, Done]:
-        executor = site.plan.executors[str(ready.task.component.body)]
-        assert isinstance(executor, Container)
-        step = Step(ready, executor, {}, body["key"], body["parts"])
-        folder = site.pod.folder / "work"
-        log = folder.with_name("log")
-        return step, _terminated(site, log) if terminated else _collected(site, step, body["given"], folder, log, code)
+    def perform(_: Ready) -> tuple[Step, Done]:
+        if terminated:
+            return left.step, _terminated(site, log)
+        return left.step, _collected(site, left.step, left.given, folder, log, code, within=site.pod.folder)
 
-    result = 3
+    result = BROKEN
     try:
-        result = _recorded(site, perform, body["started"])
+        result = _recorded(site, perform, left.step.ready, left.started)
     finally:
         shim.release(site.pod.folder, result)
-    return 0  # the step's end is the shim's to tell: a sidecar that fails would be another
 
 
 def end(site: Site) -> int:

@@ -107,16 +107,17 @@ def root_phase(workflow: Object) -> str:
     return phase if phase in ("Succeeded", "Failed", "Error") else str(status.get("phase", "")) if over else ""
 
 
-def lost(node: Node) -> dict[str, Any]:
+def lost(node: Node, namespace: str) -> dict[str, Any]:
     """Why a step that recorded nothing failed, in Argo's words and with a code of ours."""
-    return cause(node, node.message or f"its pod ended {node.phase}")
+    return cause(node, node.message or f"its pod ended {node.phase}", namespace)
 
 
-def cause(node: Node, text: str) -> dict[str, Any]:
+def cause(node: Node, text: str, namespace: str) -> dict[str, Any]:
     """Why a step failed, with a code of ours by what Argo or Kubernetes says of it."""
     code = next((code for found, code in _CAUSES.items() if found in text), OTHER)
     text += f"; {_TOLD}" if code == TERMINATED else ""
-    return {"code": code, "message": f"pod {node.pod}: {text}", "hint": f"kubectl describe pod {node.pod}"}
+    hint = f"kubectl -n {namespace} describe pod {node.pod}"
+    return {"code": code, "message": f"pod {node.pod}: {text}", "hint": hint}
 
 
 def ended_early(node: Mapping[str, Any] | None, recorded: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -66,8 +66,10 @@ def unpack(text: str) -> Packed:
     try:
         unpacking = lzma.LZMADecompressor()
         found = unpacking.decompress(base64.b64decode(text, validate=True), MAX_UNPACKED)
+        if not unpacking.eof:
+            raise ValueError("it was cut off, or is too large")
         return Packed(**json.loads(found))
-    except (ValueError, TypeError, lzma.LZMAError) as e:
+    except (ValueError, TypeError, RecursionError, lzma.LZMAError) as e:
         raise DefinitionError(
             f"the plan that the Workflow carries cannot be read: {e}", code="argo-plan-unreadable"
         ) from e

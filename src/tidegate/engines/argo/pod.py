@@ -11,6 +11,7 @@ from typing import Any
 
 FOLDER = "/tidegate"
 PLAN = "/tidegate-plan/plan"
+MASKED = "TIDEGATE_MASK_"  # secrets of the command beside, which are taken out of its log
 
 
 @dataclass(frozen=True)

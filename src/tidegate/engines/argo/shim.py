@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 TOUCH_SECONDS = 5.0
+BROKEN = 70
 POLL_SECONDS = 0.02
 GRACE_SECONDS = 25.0  # longer than the shim gives the command, shorter than Kubernetes gives the pod
 LONGEST_WORD = 100_000  # Linux takes 128 KiB for one word of a command
@@ -100,7 +101,25 @@ def ended(folder: Path) -> tuple[int, bool]:
         if told and time.monotonic() - told[0] > (GRACE_SECONDS if (folder / "exit.part").exists() else 0):
             return -signal.SIGTERM, True
         time.sleep(POLL_SECONDS)
-    return int((folder / "exit").read_text()), bool(told)
+    return _exit_code(folder / "exit"), bool(told)
+
+
+def _exit_code(file: Path) -> int:
+    """The code that the shim wrote; the command could have put something else there."""
+    try:
+        handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+        with os.fdopen(handle, "rb") as f:
+            return int(f.read(16))
+    except (OSError, ValueError):
+        return BROKEN
+
+
+def plain(log: Path) -> Path:
+    """The log, emptied where the command put something else in its place."""
+    if not stat.S_ISREG(log.lstat().st_mode):
+        log.unlink()
+        log.touch()
+    return log
 
 
 def release(folder: Path, code: int) -> None:

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tidegate.author.images import read_lock
 from tidegate.engines.argo.argument import MAX_INLINE
 from tidegate.engines.argo.check import check
-from tidegate.engines.argo.cluster import POD, WORKFLOW, Cluster, Object
+from tidegate.engines.argo.cluster import POD, WORKFLOW, Cluster
 from tidegate.engines.argo.control import VALUE, control
 from tidegate.engines.argo.engine import RUN_LABEL, STOP, ArgoEngine
 from tidegate.engines.argo.follow import WORKFLOW_LABEL
 from tidegate.engines.argo.given import given
-from tidegate.engines.argo.needs import Analysis
+from tidegate.engines.argo.needs import PARAMETER, Analysis
+from tidegate.engines.argo.nodes import root_phase
 from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.settings import ArgoSettings, read_settings
 from tidegate.engines.argo.workflow import workflow
 from tidegate.engines.base import Arguments
-from tidegate.errors import ConfigError, NotFound, ParameterError, StepFailed
+from tidegate.errors import ConfigError, Conflict, ParameterError, StepFailed
 from tidegate.plan.model import Plan
 from tidegate.project import Project
 from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs
 from tidegate.store.open import OBJECT_SCHEMES
+from tidegate.store.patient import PatientStore
 from tidegate.store.runs import RunRecord
 
 LAUNCHER_FAMILY = "base"
-ROOM_SECONDS = 0.5
+ROOM_SECONDS = 90
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def check_control(plan: Plan, parameters: Mapping[str, Any]) -> None:
     """
     for (kind, name), need in Analysis(plan).inputs(plan.root).items():
         try:
-            if kind == "parameter" and need == VALUE and name in parameters:
+            if kind == PARAMETER and need == VALUE and name in parameters:
                 control(parameters[name], need, f"the parameter {name!r}")
         except StepFailed as e:
             raise ParameterError(e.found, allowed=f"Up to {MAX_INLINE} bytes.", hint=e.hint, code=e.code) from None
@@ -89,33 +91,41 @@ def argo_engine(
 ) -> ArgoEngine:  # fmt: skip
     """Return the engine with the Workflow that it will submit."""
     check_control(plan, arguments.parameters)
-    texts = given(arguments.parameters, Blobs(store, record.id))
+    needs = {name: need for (kind, name), need in Analysis(plan).inputs(plan.root).items() if kind == PARAMETER}
+    texts = given(arguments.parameters, Blobs(store, record.id), needs)
     body = workflow(record.id, packed, settings, texts)
     body["metadata"]["labels"][RUN_LABEL] = record.id
     check(body)
     if how.again:
-        _make_room(cluster, settings, record.id)
-    return ArgoEngine(store, cluster, settings, record, body, how.logs, how.interrupted)
+        _make_room(cluster, settings.namespace, record.id)
+    return ArgoEngine(PatientStore(store), cluster, settings, record, body, how.logs, how.interrupted)
 
 
-def _make_room(cluster: Cluster, settings: ArgoSettings, run_id: str) -> None:
-    found = cluster.find(WORKFLOW, run_id, settings.namespace)
-    if not found:
-        return
-    if not found.get("status", {}).get("finishedAt"):
-        raise NotFound(
-            f"run {run_id} has not ended",
-            allowed="A run that ended.",
-            hint=f"Wait for it: argo -n {settings.namespace} wait {run_id}",
-            code="run-going",
-        )
-    cluster.delete(WORKFLOW, run_id, settings.namespace)
-    # a Workflow of the same name has pods of the same names
-    while any(_still_there(cluster, settings, run_id)):
-        time.sleep(ROOM_SECONDS)
+def _make_room(cluster: Cluster, namespace: str, run_id: str, pause: Callable[[float], None] = time.sleep) -> None:
+    """Remove the Workflow of a run that ended, so that its name is free; one that is about to end is waited for.
 
+    Its pods have to be gone too: those of a Workflow of the same name are called the same.
 
-def _still_there(cluster: Cluster, settings: ArgoSettings, run_id: str) -> Iterator[Object]:
-    if found := cluster.find(WORKFLOW, run_id, settings.namespace):
-        yield found
-    yield from cluster.list(POD, settings.namespace, {WORKFLOW_LABEL: run_id})
+    Raises:
+        Conflict: it goes on (code ``run-going``), or something keeps it from being removed (``run-kept``).
+    """
+    for _ in range(ROOM_SECONDS):
+        found = cluster.find(WORKFLOW, run_id, namespace)
+        if not found and not any(cluster.list(POD, namespace, {WORKFLOW_LABEL: run_id})):
+            return
+        if found and found.get("status", {}).get("finishedAt"):
+            cluster.delete(WORKFLOW, run_id, namespace)
+        elif found and not root_phase(found):
+            raise Conflict(
+                f"run {run_id} goes on",
+                allowed="A run that ended.",
+                hint=f"kubectl -n {namespace} get workflow {run_id} --watch",
+                code="run-going",
+            )
+        pause(1.0)
+    raise Conflict(
+        f"the Workflow of run {run_id}, or a pod of it, is still there",
+        allowed="One that ends, and that nothing keeps from being removed.",
+        hint=f"kubectl -n {namespace} get workflow,pods -l {WORKFLOW_LABEL}={run_id}",
+        code="run-kept",
+    )

@@ -3,7 +3,8 @@
 A pod knows its step's path. The plan is narrowed to the scopes on that path, and in them to the tasks whose values the
 step reads; these are stripped to what their outputs are made of. The graph then says what the step's inputs are, with
 the same rules as on a laptop: defaults, keys of items, lists of what loops made, the branch that ran. That the step
-runs at all was Argo's decision: conditions are not asked again, and a task without a record left nothing.
+runs at all was Argo's decision: conditions are not asked again, and a task without a record left nothing. Only inside a
+dag that may be tried again they are: a task that does not run in this try may have a record of an earlier one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tidegate.engines.base import Arguments
 from tidegate.engines.graph import Graph, Ready, RunContext
 from tidegate.engines.values import NOTHING, values_from_json
 from tidegate.errors import StepFailed
+from tidegate.ir import condition
 from tidegate.plan.events import SKIPPED, SUCCEEDED
 from tidegate.plan.model import (
     Component,
@@ -104,19 +106,24 @@ def narrowed(plan: Plan, path: str, statuses: Statuses) -> Plan:
     return replace(plan, root=root)
 
 
-def _scope(dag: Dag, parts: Sequence[str], prefix: str, statuses: Statuses) -> Dag:
+def _scope(dag: Dag, parts: Sequence[str], prefix: str, statuses: Statuses, *, again: bool = False) -> Dag:
     name = _part(parts[0])[0] if parts[0] not in dag.tasks else parts[0]
     if name not in dag.tasks:
         raise StepFailed(f"the plan has no task {'/'.join([prefix, *parts]).lstrip('/')!r}", code="step-unknown")
     task = dag.tasks[name]
+    tried = again or _tried_again(task)
     known = {n: _known(s, prefix, statuses) for n, s in task.parameters.items()}
     task = replace(task, parameters=known, condition=None, always=True, retry=Retry())
     if isinstance(task.component.body, Dag) and len(parts) > 1:
-        inner = _scope(task.component.body, parts[1:], f"{prefix}{parts[0]}/", statuses)
+        inner = _scope(task.component.body, parts[1:], f"{prefix}{parts[0]}/", statuses, again=tried)
         task = replace(task, component=replace(task.component, body=inner))
     tasks = {name: replace(task, after=_siblings(_sources(task)))}
-    _add(tasks, dag, tasks[name].after)
+    _add(tasks, dag, tasks[name].after, again=again)
     return Dag(tasks)
+
+
+def _tried_again(task: Task) -> bool:
+    return bool(task.retry.times) and isinstance(task.component.body, Dag)
 
 
 def _known(source: Source, prefix: str, statuses: Statuses) -> Source:
@@ -131,41 +138,50 @@ def _siblings(sources: Iterable[Source]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(s.task for s in sources if isinstance(s, FromTask)))
 
 
-def _add(tasks: dict[str, Task], dag: Dag, names: Iterable[str]) -> None:
+def _add(tasks: dict[str, Task], dag: Dag, names: Iterable[str], *, again: bool) -> None:
     """Add siblings whose outputs are read, stripped, and those that say how often loops among them turned."""
     for name in names:
         if name not in tasks:
-            tasks[name] = _stripped(dag.tasks[name])
-            _add(tasks, dag, tasks[name].after)
+            tasks[name] = _stripped(dag.tasks[name], again=again)
+            _add(tasks, dag, tasks[name].after, again=again)
 
 
-def _stripped(task: Task) -> Task:
-    """A task without anything but what its outputs are made of: inner outputs, and the items of its loops."""
-    kept = _items_read(task.component)
-    if task.loop:
-        kept = (kept - {task.loop.item}) | ({task.loop.source} if task.loop.source else set())
+def _stripped(task: Task, *, again: bool) -> Task:
+    """A task without anything but what its outputs are made of: inner outputs, the items of its loops.
+
+    Args:
+        task: the task.
+        again: it is in a dag that may be tried again, so that whether it runs belongs to these too.
+    """
+    kept = _read(task, again=again)
     parameters = {n: s for n, s in task.parameters.items() if n in kept}
     artifacts = {n: s for n, s in task.artifacts.items() if n in kept}
-    body = task.component.body
+    body, tried = task.component.body, again or _tried_again(task)
     if isinstance(body, Dag):
-        body = Dag({n: _stripped(t) for n, t in body.tasks.items()}, body.output_parameters, body.output_artifacts)
+        tasks = {n: _stripped(t, again=tried) for n, t in body.tasks.items()}
+        body = Dag(tasks, body.output_parameters, body.output_artifacts)
     item = {task.loop.item} if task.loop else set()
     component = replace(task.component, interface=_lenient(task.component.interface, kept | item), body=body)
-    return Task(
-        task.name, component, parameters, artifacts, after=_siblings([*parameters.values(), *artifacts.values()]),
-        always=True, loop=task.loop,
-    )  # fmt: skip
+    made = Task(task.name, component, parameters, artifacts, always=True, loop=task.loop)
+    if again:
+        return replace(made, after=task.after, always=task.always, condition=task.condition)
+    return replace(made, after=_siblings(_sources(made)))
 
 
-def _items_read(component: Component) -> set[str]:
-    """The inputs of a component that loops inside it turn over."""
+def _read(task: Task, *, again: bool) -> set[str]:
+    """The inputs of a task by which is decided what in it runs, and how often."""
+    found = _inner_read(task.component, again=again or _tried_again(task))
+    if task.loop:
+        found = (found - {task.loop.item}) | ({task.loop.source} if task.loop.source else set())
+    return found | (condition.inputs(task.condition) if again and task.condition else set())
+
+
+def _inner_read(component: Component, *, again: bool) -> set[str]:
     if isinstance(component.body, str):
         return set()
     found: set[str] = set()
     for task in component.body.tasks.values():
-        names = _items_read(task.component)
-        if task.loop:
-            names = (names - {task.loop.item}) | ({task.loop.source} if task.loop.source else set())
+        names = _read(task, again=again)
         sources = [s for n, s in (*task.parameters.items(), *task.artifacts.items()) if n in names]
         found |= {s.name for s in sources if isinstance(s, FromInput)}
     return found
