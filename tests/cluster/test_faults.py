@@ -44,8 +44,8 @@ def simply(flow: str, *words: str, **env: str) -> Work:
 
 
 def _left(ground: Ground, run: str) -> list[str]:
-    """Pods of a run that are still there a while after it."""
-    end = time.monotonic() + 90
+    """Pods of a run that are still there a while after it: the one that ends it waits two minutes for a lost store."""
+    end = time.monotonic() + 240
     while (left := ground.left(run)) and time.monotonic() < end:
         time.sleep(1)
     return left
