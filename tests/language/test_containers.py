@@ -410,3 +410,11 @@ def test_a_containerised_python_component_runs_in_the_folder_that_stands_for_its
         return double(x=double(x=4).output).output
 
     assert run(p).value == 16
+
+
+def test_a_parameter_keeps_every_kind_of_line_end(run: Runner) -> None:
+    @dsl.container_component
+    def ends(out: dsl.OutputPath(str)):
+        return shell(r'mkdir -p "$(dirname "$1")"; printf "a\rb\r\nc\n" > "$1"', out)
+
+    assert run(ends).value == "a\rb\r\nc\n"

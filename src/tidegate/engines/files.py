@@ -123,7 +123,7 @@ def _parameter(
     if name in written:
         value = written[name]
     elif path.exists():
-        value = _from_text(path.read_text(), type_)
+        value = _from_text(path.read_bytes().decode(), type_)
     else:
         raise StepFailed(f"the output parameter {name!r} was not written", code="output-missing")
     try:
