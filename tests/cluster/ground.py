@@ -67,7 +67,7 @@ class Ground:
         try:
             out, err = process.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
             out, err = process.communicate(timeout=60)
             err += "\nit took too long, and was stopped"
         return Ran(process.returncode, out, err, open_store(store) if store else self.bucket.store("steps"))

@@ -108,12 +108,12 @@ def stopped(ground: Ground) -> Fault:
     process = ground.begin("stopped")
     workflow = ground.workflow("stopped")
     ground.pod(workflow, "sleep")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)  # as Ctrl-C, which is ignored below what runs in the background
     return Fault(ground.ended(process), left=_left(ground, workflow))
 
 
 @ahead(stopped)
-def test_ctrl_c_stops_the_run_with_all_its_pods(result: Fault) -> None:
+def test_to_end_the_command_stops_the_run_with_all_its_pods(result: Fault) -> None:
     assert (result.ran.state, result.ran.code) == ("CANCELED", 130), result.said
     assert result.left == []
 

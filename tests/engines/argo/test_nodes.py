@@ -2,7 +2,7 @@
 
 import pytest
 
-from tidegate.engines.argo.nodes import Node, ended_early, lost, path_of
+from tidegate.engines.argo.nodes import Node, by_signal, ended_early, lost, path_of
 
 OWN = {"code": "step-terminated", "message": "the step was told to end"}
 
@@ -50,3 +50,12 @@ def test_a_try_of_a_step_is_known_by_its_node() -> None:
         "run-2": {"type": "Pod", "inputs": inputs, "phase": "Pending"},
     }
     assert [path_of({"status": {"nodes": nodes}}, n) for n in ("run-1", "run-2", "run-3")] == ["outer/train"] * 2 + [""]
+
+
+def test_a_command_that_died_of_a_signal_died_of_the_deadline_where_argo_says_so() -> None:
+    died = {"code": "step-died", "message": "the step was killed by signal 15"}
+    assert by_signal(died)
+    assert not by_signal({"code": "step-failed"})
+    assert (ended_early(lost(node("Step exceeded its deadline"), "here"), died) or {})["code"] == "run-timeout"
+    assert ended_early(lost(node("main: Error (exit code 143)"), "here"), died) is died
+    assert ended_early(None, died) is died

@@ -224,8 +224,9 @@ class _Watch:
         if not record:
             return self.report(StepFinished(node.step, FAILED, error=self._lost(node.step)))
         state = FAILED if node.state == FAILED else record.state
+        told = record.state == CANCELED or nodes.by_signal(record.error)
         error: Mapping[str, Any] | None = record.error or (self._lost(node.step) if state == FAILED else None)
-        error = nodes.ended_early(self._lost(node.step), record.error) if record.state == CANCELED else error
+        error = nodes.ended_early(self._lost(node.step), record.error) if told else error
         note = f"{record.attempts} attempts" if record.attempts > 1 else ""
         return self.report(StepFinished(node.step, state, record.cached, record.seconds, error, note))
 

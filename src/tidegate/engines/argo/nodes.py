@@ -120,6 +120,11 @@ def cause(node: Node, text: str, namespace: str) -> dict[str, Any]:
     return {"code": code, "message": f"pod {node.pod}: {text}", "hint": hint}
 
 
+def by_signal(recorded: Mapping[str, Any] | None) -> bool:
+    """Whether a step knows no more than that a signal ended its command: where a deadline passed, Argo sent it."""
+    return bool(recorded) and (recorded or {}).get("code") == "step-died"
+
+
 def ended_early(node: Mapping[str, Any] | None, recorded: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """Why a step was told to end: Argo's reason where it gives more than the exit code, else the step's own words."""
     return node if node and (node["code"] not in (OTHER, TERMINATED) or not recorded) else recorded

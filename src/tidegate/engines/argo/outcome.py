@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tidegate.engines.argo.nodes import ended_early
+from tidegate.engines.argo.nodes import by_signal, ended_early
 from tidegate.engines.base import Arguments
 from tidegate.engines.graph import Graph, Ready, RunContext
 from tidegate.engines.values import NOTHING, values_from_json
@@ -64,7 +64,8 @@ def _step(ready: Ready, record: StepRecord | None, ended: Ended) -> StepFinished
         return StepFinished(ready.path, FAILED, seconds=record.seconds, error=error)
     if record:
         note = record.note or (f"{record.attempts} attempts" if record.attempts > 1 else "")
-        return StepFinished(ready.path, record.state, record.cached, record.seconds, record.error, note)
+        error = ended_early(ended.lost(ready.path), record.error) if by_signal(record.error) else record.error
+        return StepFinished(ready.path, record.state, record.cached, record.seconds, error, note)
     if error := ended.lost(ready.path):
         return StepFinished(ready.path, CANCELED if ended.state == CANCELED else FAILED, error=error)
     return StepFinished(ready.path, SKIPPED, note="it did not run")
