@@ -163,6 +163,48 @@ FAULTS = (
         "    if False:",
         "tests/engines/test_kubernetes.py",
     ),
+    Fault(
+        "argo: the sidecar follows what leads out of the step's folder",
+        "engines/files.py",
+        "    if within and not path.resolve()",
+        "    if False and not path.resolve()",
+        "tests/engines/argo/test_beside.py",
+    ),
+    Fault(
+        "argo: the sidecar reads whatever stands in the place of the log",
+        "engines/argo/shim.py",
+        "    if not stat.S_ISREG(log.lstat().st_mode):",
+        "    if False:",
+        "tests/engines/argo/test_beside.py",
+    ),
+    Fault(
+        "argo: secrets of a command beside are not masked",
+        "engines/argo/launcher.py",
+        "if name.startswith(MASKED)",
+        "if name.startswith('x' + MASKED)",
+        "tests/engines/argo/test_beside.py",
+    ),
+    Fault(
+        "argo: braces of values are left to Argo",
+        "engines/argo/control.py",
+        r'.replace("{", "\\u007b").replace("}", "\\u007d")',
+        "",
+        "tests/engines/argo/test_any_value.py",
+    ),
+    Fault(
+        "argo: what is submitted twice runs twice",
+        "engines/argo/engine.py",
+        "            if not self._is_ours():\n                raise\n",
+        "            raise\n",
+        "tests/engines/argo/test_engine.py",
+    ),
+    Fault(
+        "argo: a condition without a value is false",
+        "engines/argo/expression.py",
+        "NO_VALUE = 'fromJSON(\"no value\")'",
+        'NO_VALUE = "false"',
+        "tests/engines/argo/test_condition.py tests/engines/argo/test_any_value.py",
+    ),
 )
 
 

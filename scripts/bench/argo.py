@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 
 from tidegate import api
-from tidegate.engines.argo.cluster import POD, WORKFLOW, Cluster
+from tidegate.engines.argo.cluster import DEPLOYMENT, POD, WORKFLOW, WORKFLOW_LABEL, Cluster
 from tidegate.engines.argo.container import RESTRICTED
 from tidegate.engines.argo.kube import open_cluster
 from tidegate.engines.argo.packed import Packed
@@ -36,7 +36,6 @@ from tidegate.ir.write import to_yaml
 from tidegate.project import read_project
 
 ROOT = Path(__file__).parents[2]
-RUN = "workflows.argoproj.io/workflow"
 TRIVIAL = """
 from kfp import dsl
 
@@ -65,15 +64,25 @@ def main() -> int:
     text = "\n".join(["| what | measured | goal |", "|---|---|---|", *(f"| {' | '.join(r)} |" for r in rows)])
     print(text)
     if args.out:
-        args.out.write_text(f"{HEAD.format(load=os.getloadavg()[0], cores=os.cpu_count())}\n{text}\n")
+        args.out.write_text(
+            f"{HEAD.format(load=os.getloadavg()[0], cores=os.cpu_count(), requeue=requeue(cluster))}\n{text}\n"
+        )
     return 0
 
 
 HEAD = """# Argo: tidegate beside bare workflows
 
 Written by `scripts/bench/argo.py` on a single-node cluster ({cores} cores, load {load:.1f} at the end), controller with
-DEFAULT_REQUEUE_TIME=200ms.
+DEFAULT_REQUEUE_TIME={requeue}.
 """
+
+
+def requeue(cluster: Cluster) -> str:
+    """How long the controller waits before it looks at a workflow again, as its Deployment says."""
+    found = cluster.find(DEPLOYMENT, "workflow-controller", "argo") or {}
+    containers = found.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
+    said = {e["name"]: e.get("value") for c in containers for e in c.get("env", ())}
+    return str(said.get("DEFAULT_REQUEUE_TIME", "10s, its default,")) if found else "something unknown"
 
 
 def sizes(settings: ArgoSettings) -> list[tuple[str, str, str]]:
@@ -102,7 +111,7 @@ def iris(cluster: Cluster, settings: ArgoSettings) -> list[tuple[str, str, str]]
         started = time.monotonic()
         body = tidegate("run", "pipelines/iris/pipeline.py", "--engine", "argo", *flags)
         seconds = time.monotonic() - started
-        pods = cluster.list(POD, settings.namespace, {RUN: body["run_id"]})
+        pods = cluster.list(POD, settings.namespace, {WORKFLOW_LABEL: body["run_id"]})
         tasks = [p for p in pods if "tidegate-end" not in p["metadata"]["name"]]
         cached = sum(s["cached"] for s in body["steps"])
         goal = "1.0 pods a task" if how == "fresh" else "–"

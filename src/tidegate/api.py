@@ -269,13 +269,6 @@ def _resume(
     artifacts = values_from_json({"artifacts": record.artifacts}).artifacts
     finished = {s.path: s for s in runs.steps(record.id) if s.state == SUCCEEDED}
     arguments = Arguments(record.parameters, artifacts)
-    if record.engine != options.engine:
-        raise ParameterError(
-            f"run {record.id} began on the engine {record.engine}",
-            allowed="A run goes on where it began.",
-            hint=f"--engine {record.engine}",
-            code="resume-changed",
-        )
     engine = _engine(prepared, arguments, options, store, record, finished)
     runs.reopen(record.id)
     return _run(prepared, arguments, options, store, engine, record.id, report)
@@ -288,8 +281,15 @@ def _check_same(
 
     Raises:
         DefinitionError: the definition changed (code ``resume-changed``), saying what.
-        ParameterError: parameters or artifacts were given that the run did not begin with.
+        ParameterError: parameters, artifacts or an engine were given that the run did not begin with.
     """
+    if record.engine != options.engine:
+        raise ParameterError(
+            f"run {record.id} began on the engine {record.engine}",
+            allowed="A run goes on where it began.",
+            hint=f"--engine {record.engine}",
+            code="resume-changed",
+        )
     if record.plan_digest != prepared.plan.digest:
         before = runs.plan(record.plan_digest)
         changes = definition_changes(before, prepared.definition.spec) if before else ["its definition"]

@@ -86,9 +86,17 @@ def collect(interface: Interface, provisioned: Mapping[str, Any], blobs: Blobs, 
             that leads out of it is refused.
 
     Raises:
-        StepFailed: an output parameter is missing or of another type than declared, or a path leads out of the
-            folder (code ``output-outside``).
+        StepFailed: an output parameter is missing or of another type than declared, what the step left cannot be
+            read (code ``output-unreadable``), or a path leads out of the folder (``output-outside``).
     """
+    try:
+        return _collect(interface, provisioned, blobs, within)
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        found = f"what the step left cannot be read: {type(e).__name__}: {e}"
+        raise StepFailed(found, code="output-unreadable") from e
+
+
+def _collect(interface: Interface, provisioned: Mapping[str, Any], blobs: Blobs, within: Path | None) -> Values:
     outputs = provisioned["outputs"]
     file = _inside(Path(outputs["outputFile"]), within)
     written = json.loads(file.read_text()) if file.exists() else {}

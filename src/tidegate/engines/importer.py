@@ -10,7 +10,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from tidegate.engines.graph import Ready
+from tidegate.engines.resolve import Resolver
+from tidegate.engines.values import Values
 from tidegate.errors import NotFound, StepFailed, StoreError
+from tidegate.ir.placeholder import as_text, substitute
+from tidegate.plan.model import Importer
 from tidegate.plan.value import Artifact
 from tidegate.store.blobs import Blobs, Content
 from tidegate.store.cache import Cache, Miss
@@ -46,6 +51,18 @@ def bring(uri: str, type_: str, metadata: Mapping[str, Any], blobs: Blobs, cache
     else:
         return Artifact(_name(uri), uri, type_, metadata=metadata)
     return Artifact(_name(uri), uri, type_, content.digest, content.kind, content.size, metadata)
+
+
+def imported(
+    ready: Ready, importer: Importer, resolver: Resolver, blobs: Blobs, cache: Cache | None, root: Path
+) -> Values:
+    """Perform an importer's step: take what is at its address into the store; see ``bring``."""
+    uri = as_text(ready.inputs.parameters[importer.parameter]) if importer.parameter else ""
+    uri = resolver.text(importer.uri) if importer.uri else uri
+    known = None if importer.reimport else cache
+    return Values(
+        {}, {"artifact": [bring(uri, importer.type, substitute(importer.metadata, resolver), blobs, known, root)]}
+    )
 
 
 def _name(uri: str) -> str:

@@ -1,4 +1,4 @@
-"""What a component that asks for its task's configuration (kfp's ``TaskConfig``) is told."""
+"""A task's own variables, and what a component that asks for its task's configuration (kfp's ``TaskConfig``) is told."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ _TASK_CONFIG = {
     "KUBERNETES_TOLERATIONS": ("tolerations", "tolerations"),
     "KUBERNETES_NODE_SELECTOR": ("nodeSelector", "nodeSelector"),
 }
+
+
+def task_env(container: Container, resolver: Resolver) -> dict[str, str]:
+    """The variables that a task's command gets; a component may be told of them instead."""
+    own = container.env if container.passthroughs.get("ENV", True) else {}
+    return {n: resolver.text(t) for n, t in own.items()}
 
 
 def with_task_config(interface: Interface, container: Container, resolver: Resolver) -> Mapping[str, Any]:

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from tests.engines.test_random_plans import Writer
-from tidegate.engines.argo.cluster import POD, WORKFLOW, Change, Cluster, Kind, Object
-from tidegate.engines.argo.engine import DETACH, RUN_LABEL, ArgoEngine
+from tidegate.engines.argo.cluster import POD, RUN_LABEL, WORKFLOW, Change, Cluster, Kind, Object
+from tidegate.engines.argo.engine import DETACH, ArgoEngine
 from tidegate.engines.argo.memory import MemoryCluster
 from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.start import Submission, argo_engine
 from tidegate.engines.base import Arguments
-from tidegate.errors import ClusterError, Conflict, TidegateError
+from tidegate.errors import ClusterError, Conflict, StoreError, TidegateError, WatchLost
 from tidegate.ir.check import check
 from tidegate.plan.events import CANCELED, FAILED, RUNNING, SKIPPED, SUCCEEDED, Notice, Outcome, StepFinished, StepLog
 from tidegate.store.memory import MemoryStore
@@ -274,3 +274,51 @@ def test_what_a_running_step_writes_is_passed_on_without_argos_own_lines() -> No
     play.cluster.logs[SETTINGS.namespace, "a-pod", "main"] = b"one\nlevel=info argo=true\n\xff"
     play.run()
     assert [(e.step, e.line) for e in play.said(StepLog)] == [("a", "one"), ("a", "\ufffd")]
+
+
+def test_a_workflow_that_went_between_two_watches_is_a_run_that_failed() -> None:
+    play = good()
+
+    def goes() -> Iterator[Change]:
+        play.cluster.delete(WORKFLOW, RUN, SETTINGS.namespace)
+        yield from ()
+
+    play.cluster.scenes = [state(a=pod("a", "Running")), goes]
+    outcome = play.run()
+    assert (outcome.state, outcome.error and outcome.error["code"]) == (FAILED, "argo-deleted")
+
+
+def test_a_stop_that_did_not_arrive_is_sent_again() -> None:
+    stuck = pod("a", "Pending", "ImagePullBackOff: no such image")
+    play, refusals = Play(Played()), [AWAY]
+    patch = play.cluster.patch
+
+    def patched(*args: Any) -> Object:
+        if refusals:
+            raise refusals.pop()
+        return patch(*args)
+
+    def waits() -> Iterator[Change]:
+        play.now += 61
+        yield from state(a=stuck)()
+
+    play.cluster.patch = patched  # type: ignore[method-assign]
+    play.cluster.scenes = [waits] * 3 + [state("Failed", a={**stuck, "phase": "Failed"})]
+    outcome = play.run()
+    assert outcome.error
+    assert outcome.error["code"] == "argo-image"
+    found = play.cluster.find(WORKFLOW, RUN, SETTINGS.namespace)
+    assert found
+    assert found["spec"]["shutdown"] == "Terminate"
+
+
+@pytest.mark.parametrize("error", [StoreError("the store is away"), RuntimeError("half an answer")])
+def test_whatever_ends_the_watching_leaves_the_run_to_the_cluster(error: Exception) -> None:
+    with pytest.raises(WatchLost, match="goes on"):
+        good(breaks(error)).run()
+
+
+def test_ctrl_c_before_there_is_a_workflow_cancels() -> None:
+    play = Play(Played())
+    play.cluster.create = lambda body: next(breaks(KeyboardInterrupt())())  # type: ignore[method-assign, assignment]
+    assert play.run().state == CANCELED

@@ -1,8 +1,7 @@
 """A run that goes on takes the place of what ended."""
 
 from tidegate.engines.argo import start
-from tidegate.engines.argo.cluster import POD, WORKFLOW
-from tidegate.engines.argo.follow import WORKFLOW_LABEL
+from tidegate.engines.argo.cluster import POD, WORKFLOW, WORKFLOW_LABEL
 from tidegate.engines.argo.memory import MemoryCluster
 
 

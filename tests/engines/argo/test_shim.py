@@ -279,8 +279,8 @@ def test_the_command_is_found_by_path(pod: Pod, tmp_path: Path) -> None:
 
 def test_the_command_gets_no_file_and_no_blocked_or_ignored_signal_of_ours(pod: Pod) -> None:
     assert pod.run("ls", "/proc/self/fd", stdin=subprocess.DEVNULL)[1].split() == [b"0", b"1", b"2", b"3"]  # 3 is ls's
-    out = pod.run("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status")[1].decode()
-    assert out.split() == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+    signals = ("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status")  # a parent of ours may have left some ignored
+    assert pod.run(*signals)[1] == subprocess.run(signals, capture_output=True, check=True).stdout
 
 
 def test_standard_files_that_are_closed_do_not_become_others(pod: Pod) -> None:

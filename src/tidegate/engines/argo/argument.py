@@ -14,7 +14,6 @@ from typing import Any
 from tidegate.engines.argo.control import ABSENT, plain_json
 from tidegate.plan.value import STRING
 
-MAX_INLINE = 8 * 1024
 MAX_TOGETHER = 64 * 1024
 REFERENCE = "tidegate:blob"
 REFERS = f'{{"{REFERENCE}"'  # how the text of a reference begins, and no other

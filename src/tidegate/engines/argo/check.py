@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from tidegate.engines.argo.cluster import Object
+from tidegate.engines.argo.cluster import NAME, Object
 from tidegate.errors import ConfigError, DefinitionError
 
 MAX_BYTES = 1 << 20  # of a Workflow: spec and status together, and etcd takes no more
@@ -21,7 +21,6 @@ MAX_SPEC = MAX_BYTES - (64 << 10)
 _INPUT = re.compile(r"inputs\.parameters(?:\.([\w-]+)|\['([\w-]+)'\])")
 _TASK = re.compile(r"tasks(?:\.([\w-]+)|\['([\w-]+)'\])")
 _LONGEST = {"Workflow": 63, "WorkflowTemplate": 63, "CronWorkflow": 52}
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _TASK_NAME = re.compile(r"[a-zA-Z][-a-zA-Z0-9_]{0,127}")
 
 
@@ -93,7 +92,7 @@ def _differences(given: Any, read: Any, path: str) -> Iterator[str]:
 def _object_name(body: Object) -> Iterator[str]:
     said = body["metadata"].get("name") or body["metadata"].get("generateName", "").rstrip("-")
     longest = _LONGEST[body["kind"]]
-    if len(said) > longest or not _NAME.fullmatch(said):
+    if len(said) > longest or not NAME.fullmatch(said):
         yield f"the name {said!r} is not one of a-z, 0-9 and '-', {longest} characters at most"
 
 

@@ -6,6 +6,7 @@ wherever a test needs one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -32,7 +33,6 @@ CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 CRD = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
 CRON_WORKFLOW = Kind("argoproj.io/v1alpha1", "CronWorkflow", "cronworkflows")
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
-EVENT = Kind("v1", "Event", "events")
 NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
 NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 POD = Kind("v1", "Pod", "pods")
@@ -40,14 +40,21 @@ ROLE = Kind("rbac.authorization.k8s.io/v1", "Role", "roles")
 ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
 SECRET = Kind("v1", "Secret", "secrets")
 SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
-TASK_RESULT = Kind("argoproj.io/v1alpha1", "WorkflowTaskResult", "workflowtaskresults")
 WORKFLOW = Kind("argoproj.io/v1alpha1", "Workflow", "workflows")
 WORKFLOW_TEMPLATE = Kind("argoproj.io/v1alpha1", "WorkflowTemplate", "workflowtemplates")
-# kinds that manifests have and tidegate only passes on
-LIMIT_RANGE = Kind("v1", "LimitRange", "limitranges")
-RESOURCE_QUOTA = Kind("v1", "ResourceQuota", "resourcequotas")
 
 KINDS = {(k.api, k.name): k for k in list(globals().values()) if isinstance(k, Kind)}
+
+
+NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")  # of an object that is also a label
+_UNFIT = re.compile(r"[^a-z0-9-]+")
+PIPELINE_LABEL, RUN_LABEL = "tidegate.dev/pipeline", "tidegate.dev/run"
+WORKFLOW_LABEL = "workflows.argoproj.io/workflow"  # Argo's own, on every pod
+
+
+def label(text: str, longest: int = 63) -> str:
+    """A text as a name or label of Kubernetes, empty where nothing of it can be one."""
+    return _UNFIT.sub("-", text.lower()).strip("-")[:longest].strip("-")
 
 
 @dataclass(frozen=True)

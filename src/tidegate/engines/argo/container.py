@@ -15,6 +15,7 @@ from tidegate.engines.argo.needs import Needs
 from tidegate.engines.argo.pod import FOLDER, MASKED
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.own import own_step
+from tidegate.engines.readable import readable
 from tidegate.errors import DefinitionError
 from tidegate.ir.placeholder import Placeholder, Template, Text, parse
 from tidegate.plan.model import Container, Executor, FinalStatus, Importer, Retry, Task
@@ -23,6 +24,7 @@ LAUNCHER = ["python", "-m", "tidegate.engines.argo.launcher"]
 BESIDE = "tidegate-beside"
 SHIM = f"{FOLDER}/bin/shim"
 RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+READ_ONLY = {**RESTRICTED, "readOnlyRootFilesystem": True}
 MOUNTS: list[dict[str, Any]] = [
     {"name": "tidegate", "mountPath": FOLDER},
     {"name": "tidegate-plan", "mountPath": "/tidegate-plan", "readOnly": True},
@@ -80,7 +82,7 @@ def pod_template(
         template["outputs"] = {"parameters": paths}
     env = _env(task, outputs, arguments=arguments)
     if isinstance(executor, Importer):
-        template["container"] = _confined(_ours(settings, settings.image, env))
+        template["container"] = confined(ours(settings, settings.image, env))
     else:
         _of_container(template, task, executor, names, env, settings)
     if task.retry.times:
@@ -113,7 +115,7 @@ def _env(task: Task, outputs: Mapping[str, Any], *, arguments: bool) -> list[dic
     return [{"name": n, "value": v} for n, v in found.items()]
 
 
-def _ours(
+def ours(
     settings: ArgoSettings, image: str, env: list[dict[str, Any]], part: str = "", secret: str = ""
 ) -> dict[str, Any]:
     """A container with the launcher in it, which may use the store."""
@@ -139,7 +141,7 @@ def _of_container(
         )
     if own_step(container):
         secret = settings.registrar_secret if REGISTRAR in container.env else settings.store_secret
-        main = _confined(_ours(settings, image, env, secret=secret))
+        main = confined(ours(settings, image, env, secret=secret))
     else:
         main = {
             "image": image,
@@ -152,7 +154,8 @@ def _of_container(
     if resources := _resources(container.resources, names):
         main["resources"] = resources
     template["container"] = main
-    _apply(Parts(template, main, {}, lambda place, constant: _said(place, constant, names)), container.kubernetes)
+    with readable():
+        _apply(Parts(template, main, {}, lambda place, constant: _said(place, constant, names)), container.kubernetes)
     for beside in template.get("sidecars", ()):
         beside["env"] = [*beside["env"], *_masked(main)]
 
@@ -165,22 +168,20 @@ def _masked(main: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _install(settings: ArgoSettings) -> dict[str, Any]:
     """The container that brings the shim, and that is all it does: nothing starts before it has ended."""
-    security = {**RESTRICTED, "readOnlyRootFilesystem": True}
     mounts = [m for m in MOUNTS if m["name"] == "tidegate"]
     return {
         "name": "tidegate-shim", "image": settings.image, "command": ["/opt/tidegate/shim", "install"],
-        "securityContext": security, "volumeMounts": mounts,
+        "securityContext": READ_ONLY, "volumeMounts": mounts,
     }  # fmt: skip
 
 
 def _beside(settings: ArgoSettings, env: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"name": BESIDE, **_confined(_ours(settings, settings.image, env, "beside"))}
+    return {"name": BESIDE, **confined(ours(settings, settings.image, env, "beside"))}
 
 
-def _confined(container: dict[str, Any]) -> dict[str, Any]:
+def confined(container: dict[str, Any]) -> dict[str, Any]:
     """A container of ours with the folders that it needs and no right that it does not."""
-    security = {**RESTRICTED, "readOnlyRootFilesystem": True}
-    return {**container, "securityContext": security, "volumeMounts": [*MOUNTS]}
+    return {**container, "securityContext": READ_ONLY, "volumeMounts": [*MOUNTS]}
 
 
 def _dynamic(template: Template, place: str, names: Mapping[str, str]) -> str:

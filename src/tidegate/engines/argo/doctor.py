@@ -19,6 +19,7 @@ from tidegate.engines.argo.cluster import (
     NETWORK_POLICY,
     SECRET,
     SERVICE_ACCOUNT,
+    WORKFLOW_LABEL,
     Action,
     Cluster,
 )
@@ -32,7 +33,7 @@ _ADMIN = "not checked: let somebody who may look run tidegate doctor --engine ar
 _OWN_SUBMIT = f"{APPLY}, unless people and CI have accounts of their own"
 _POLICIES = "attach the policies of manifests/argo/store"
 SUBMIT_ACCOUNT = "tidegate-submit"
-STEP_LABELS = {"workflows.argoproj.io/workflow": "", "app.kubernetes.io/managed-by": "tidegate"}
+STEP_LABELS = {WORKFLOW_LABEL: "", "app.kubernetes.io/managed-by": "tidegate"}
 _ARGO = "argoproj.io"
 _CRDS = ("workflows", "workflowtemplates", "cronworkflows", "workflowtaskresults")
 _RESULTS = (Action("create", "workflowtaskresults", _ARGO), Action("patch", "workflowtaskresults", _ARGO))

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tidegate.engines.argo import nodes
-from tidegate.engines.argo.cluster import POD, WORKFLOW, Cluster, Object
+from tidegate.engines.argo.cluster import POD, RUN_LABEL, WORKFLOW, WORKFLOW_LABEL, Cluster, Object
 from tidegate.engines.argo.container import BESIDE
-from tidegate.engines.argo.follow import WORKFLOW_LABEL, Follower
+from tidegate.engines.argo.follow import Follower, from_argo
 from tidegate.engines.argo.outcome import Ended, outcome
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.site import run_context
@@ -35,17 +35,17 @@ from tidegate.plan.model import Plan
 from tidegate.store.base import Store
 from tidegate.store.runs import RunRecord, Runs, StepRecord
 
-RUN_LABEL = "tidegate.dev/run"
 STOP, DETACH = "stop", "detach"
 STUCK_SECONDS = 60.0
 RUN_TIMEOUT = "run-timeout"
 LAST_WORDS = 4
-_ARGOS = re.compile(r"time=\S+ level=|Error: exit status|$")  # what Argo's executor says around every command
+_LAST = re.compile(r"Error: exit status \d+")  # Argo's last line behind a command that failed
 PATIENCE_SECONDS = 600.0
 WATCH_SECONDS = 30
 STOP_SECONDS = 30.0
 BETWEEN_SECONDS = 0.2
-FINAL = ("cluster-denied", "argo-store-differs")  # what waiting does not mend
+STORE_DIFFERS = "argo-store-differs"
+FINAL = ("cluster-denied", STORE_DIFFERS)  # what waiting does not mend
 
 
 @dataclass(frozen=True)
@@ -171,15 +171,14 @@ class _Watch:
 
     def lost_sight(self, error: Exception) -> WatchLost:
         """The end of watching a run that goes on."""
-        run_id, namespace = self.engine.record.id, self.engine.settings.namespace
-        found, code = (error.found, error.code) if isinstance(error, TidegateError) else (str(error), "")
-        differs = isinstance(error, TidegateError) and code == "argo-store-differs"
-        first = f"{error.hint} " if isinstance(error, TidegateError) and differs else ""
+        why = error if isinstance(error, TidegateError) else ClusterError(f"{type(error).__name__}: {error}")
+        run_id, differs = self.engine.record.id, why.code == STORE_DIFFERS
+        look = f"tidegate runs show {run_id}"
         return WatchLost(
-            f"run {run_id} goes on and can no longer be watched: {found or type(error).__name__}",
-            allowed=error.allowed if isinstance(error, TidegateError) else "",
-            hint=f"{first}tidegate runs show {run_id}, or: kubectl -n {namespace} get workflow {run_id}",
-            code=code if differs else "",
+            f"run {run_id} goes on and can no longer be watched: {why.found}",
+            allowed=why.allowed,
+            hint=f"{why.hint} {look}" if differs else f"{look}, or: kubectl -n {self.namespace} get workflow {run_id}",
+            code=STORE_DIFFERS if differs else "",
         )
 
     def _watch(self, follower: Follower | None) -> str:
@@ -188,8 +187,7 @@ class _Watch:
             WORKFLOW, self.engine.settings.namespace, labels, seconds=WATCH_SECONDS
         ):
             if change.type == "DELETED":
-                self.error = {"code": "argo-deleted", "message": "somebody deleted the Workflow while it ran"}
-                return "Error"
+                return self._deleted()
             self._look(change.object, follower)
             if phase := nodes.root_phase(change.object):
                 return phase
@@ -202,6 +200,9 @@ class _Watch:
         if self.engine.cluster.find(WORKFLOW, self.engine.record.id, self.engine.settings.namespace):
             self.engine.pause(BETWEEN_SECONDS)
             return ""
+        return self._deleted()
+
+    def _deleted(self) -> str:
         self.error = {"code": "argo-deleted", "message": "somebody deleted the Workflow while it ran"}
         return "Error"
 
@@ -238,7 +239,7 @@ class _Watch:
                 f"the step {node.step} succeeded, and {self.engine.store.uri} has no record of it",
                 allowed="Pods and this command use one store.",
                 hint=f"Compare the Secret {self.engine.settings.store_secret} with TIDEGATE_STORE here.",
-                code="argo-store-differs",
+                code=STORE_DIFFERS,
             )
         if record:
             self.records[node.step] = record
@@ -323,7 +324,8 @@ class _Watch:
         with contextlib.suppress(ClusterError, NotFound):
             log = b"".join(self.engine.cluster.log(node.pod, self.namespace, container))
             lines = log.decode("utf-8", "replace").splitlines()
-            return [line for line in lines if not _ARGOS.match(line)][-LAST_WORDS:]
+            said = [line for line in lines if line.strip() and not from_argo(line) and not _LAST.fullmatch(line)]
+            return said[-LAST_WORDS:]
         return []
 
     def _whole_error(self) -> Mapping[str, Any] | None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from types import TracebackType
 
-from tidegate.engines.argo.cluster import POD, Cluster
+from tidegate.engines.argo.cluster import POD, WORKFLOW_LABEL, Cluster
 from tidegate.errors import ClusterError, NotFound
 from tidegate.plan.events import Report, StepLog
 
 NODE_ANNOTATION = "workflows.argoproj.io/node-id"
-WORKFLOW_LABEL = "workflows.argoproj.io/workflow"
 MAIN = "main"
 AT_ONCE = 32
 DRAIN_SECONDS = 2.0
+_ARGOS = re.compile(r"(time=\S+ )?level=.* argo=true")
+
+
+def from_argo(line: str) -> bool:
+    """Whether a line of a step's log is what Argo's executor writes around the command."""
+    return bool(_ARGOS.match(line))
 
 
 class Follower:
@@ -61,7 +67,7 @@ class Follower:
 
     def _say(self, path: str, line: bytes) -> None:
         text = line.decode(errors="replace")
-        if " argo=true" not in text:  # Argo's own lines in the same log
+        if not from_argo(text):
             self._report(StepLog(path, text))
 
     def _pod(self, node: str) -> str:

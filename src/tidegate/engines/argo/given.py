@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tidegate.engines.argo.argument import MAX_INLINE, MAX_TOGETHER, argument, reference
-from tidegate.engines.argo.control import ABSENT, control, plain_json
+from tidegate.engines.argo.argument import MAX_TOGETHER, argument, reference
+from tidegate.engines.argo.control import ABSENT, MAX_INLINE, control, plain_json
 from tidegate.store.blobs import Blobs
 
 

@@ -16,6 +16,7 @@ from tidegate.engines.argo.cluster import Action, Change, Kind, Object, kind_of,
 from tidegate.errors import ClusterError, ConfigError, Conflict, NotFound
 
 OWNER = "tidegate"
+STRICT = {"fieldValidation": "Strict"}  # a field that the server does not know is an error, not dropped
 CONNECT_SECONDS, READ_SECONDS = 5, 60
 PAGE = 500
 _DENIED = (401, 403)
@@ -97,11 +98,11 @@ class KubeCluster:
 
     def create(self, body: Object) -> Object:
         """See ``Cluster``."""
-        return self._json("POST", _place(body), {"fieldManager": OWNER}, body)
+        return self._json("POST", _place(body), {"fieldManager": OWNER, **STRICT}, body)
 
     def apply(self, body: Object) -> Object:
         """See ``Cluster``."""
-        query = {"fieldManager": OWNER, "force": "true"}
+        query = {"fieldManager": OWNER, "force": "true", **STRICT}
         return self._json("PATCH", _place(body, named=True), query, body, "application/apply-patch+yaml")
 
     def patch(self, kind: Kind, name: str, namespace: str, change: Object) -> Object:

@@ -22,21 +22,22 @@ from tidegate.engines import files
 from tidegate.engines.argo import shim
 from tidegate.engines.argo.child import Child
 from tidegate.engines.argo.control import control, count
+from tidegate.engines.argo.nodes import STATES
 from tidegate.engines.argo.outcome import Ended, outcome
 from tidegate.engines.argo.pod import MASKED, Pod, read_pod
 from tidegate.engines.argo.site import Site
-from tidegate.engines.graph import Ready, task_context
-from tidegate.engines.importer import bring
+from tidegate.engines.early import cache_key, early_resolver, environment_read
+from tidegate.engines.graph import Ready
+from tidegate.engines.importer import imported
 from tidegate.engines.kept import kept_outputs
 from tidegate.engines.own import own_step
 from tidegate.engines.redact import forms, redact_error, redact_file
 from tidegate.engines.resolve import Resolver
-from tidegate.engines.task_config import with_task_config
+from tidegate.engines.task_config import task_env, with_task_config
 from tidegate.engines.values import Values, from_cache, to_cache
 from tidegate.errors import ConfigError, StepFailed, TidegateError
-from tidegate.ir.placeholder import as_text, placeholders, substitute
 from tidegate.plan.events import CANCELED, FAILED, SUCCEEDED
-from tidegate.plan.key import KeyParts, key_parts, named_key
+from tidegate.plan.key import KeyParts, key_parts
 from tidegate.plan.model import Container, Importer
 from tidegate.store.cache import Miss
 from tidegate.store.open import open_store
@@ -45,7 +46,6 @@ from tidegate.store.runs import OutcomeRecord, StepRecord, iso
 
 TERMINATED, BROKEN = 143, 70
 KILLED = (-9, 137)
-_STATES = {"Succeeded": SUCCEEDED, "Failed": FAILED, "Error": FAILED}
 
 
 @dataclass(frozen=True)
@@ -157,42 +157,28 @@ def _kept(site: Site, ready: Ready) -> Done | None:
 
 
 def _import(site: Site, ready: Ready, importer: Importer) -> Done:
-    resolver = _resolver(site, ready, {"parameterValues": dict(ready.inputs.parameters), "artifacts": {}})
-    uri = as_text(ready.inputs.parameters[importer.parameter]) if importer.parameter else ""
-    uri = resolver.text(importer.uri) if importer.uri else uri
-    cache = None if importer.reimport or not site.packed.use_cache else site.cache
-    artifact = bring(uri, importer.type, substitute(importer.metadata, resolver), site.blobs, cache, Path.cwd())
-    return Done(SUCCEEDED, Values({}, {"artifact": [artifact]}))
-
-
-def _resolver(site: Site, ready: Ready, inputs: Mapping[str, Any]) -> Resolver:
-    context = {**site.context, **task_context(site.context, ready.path)}
-    return Resolver({"inputs": inputs, "outputs": {"parameters": {}, "artifacts": {}}}, context, ready.extra)
+    cache = site.cache if site.packed.use_cache else None
+    resolver = early_resolver(ready, site.context)
+    return Done(SUCCEEDED, imported(ready, importer, resolver, site.blobs, cache, Path.cwd()))
 
 
 def _step(site: Site, ready: Ready, container: Container) -> Step:
-    before = _resolver(site, ready, {"parameterValues": dict(ready.inputs.parameters), "artifacts": {}})
-    parts = _key_parts(ready, container, before)
-    task = ready.task
-    key = named_key(site.plan.name, task.component, task.cache_key) if task.cache_key else parts.key
-    return Step(ready, container, before.context, key, parts.digests())
+    early = early_resolver(ready, site.context)
+    parts = _key_parts(ready, container, early)
+    return Step(ready, container, early.context, cache_key(site.plan.name, ready, parts), parts.digests())
 
 
-def _key_parts(ready: Ready, container: Container, resolver: Resolver) -> KeyParts:
-    found = {p for t in (*container.command, *container.args, *container.env.values()) for p in placeholders(t)}
-    read = {p.name: resolver.context.get(p.name, "") for p in found if p.form == "context"}
-    read |= {p.name: repr(ready.extra[p.name]) for p in found if p.form == "input_parameter" and p.name in ready.extra}
-    image = resolver.text(container.image)
+def _key_parts(ready: Ready, container: Container, early: Resolver) -> KeyParts:
+    images = () if own_step(container) else (early.text(container.image),)
+    settings = {"config": dict(container.kubernetes), "settings": dict(ready.settings)}
     return key_parts(
         ready.task.component.interface,
-        [*container.command, *container.args, *([] if own_step(container) else [image])],
-        {n: repr(t) for n, t in container.env.items()} | read,
+        [*container.command, *container.args, *images],
+        environment_read(container, early),
         ready.inputs.parameters,
         ready.inputs.artifacts,
-        distributions=() if own_step(container) else (image,),
-        settings={"config": dict(container.kubernetes), "settings": dict(ready.settings)}
-        if container.kubernetes
-        else {},
+        distributions=images,
+        settings=settings if container.kubernetes else {},
     )
 
 
@@ -212,7 +198,7 @@ def _run(site: Site, step: Step) -> Done:
     folder = _fresh(site.pod.folder / "work")
     log = _log(site, folder)
     resolver = Resolver(_provision(site, step, folder), step.context, step.ready.extra)
-    env = {**os.environ, **_env(step.container, resolver), "PYTHONUNBUFFERED": "1"}
+    env = {**os.environ, **task_env(step.container, resolver), "PYTHONUNBUFFERED": "1"}
     child = Child(_command(step, resolver, folder), env, log)
     code = child.wait()
     if child.terminated:
@@ -249,11 +235,6 @@ def _log(site: Site, folder: Path) -> Path:
     return log
 
 
-def _env(container: Container, resolver: Resolver) -> dict[str, str]:
-    own = container.env if container.passthroughs.get("ENV", True) else {}
-    return {n: resolver.text(t) for n, t in own.items()}
-
-
 def _command(step: Step, resolver: Resolver, folder: Path) -> list[str]:
     if own := own_step(step.container):
         said = folder / "executor_input.json"
@@ -280,7 +261,7 @@ def _collected(
     if code:
         error = redact_error(_with_memory(files.failure(folder, log, code), step.container, code), secrets)
         return Done(FAILED, error=error, log=kept, code=code if code > 0 else 128 - code)
-    outputs = _read(step.ready, given, site, within)
+    outputs = files.collect(step.ready.task.component.interface, given, site.blobs, within)
     if step.ready.task.cache:
         site.cache.put(step.key, to_cache(outputs), run=site.pod.run_id, step=step.ready.path)
     return Done(SUCCEEDED, outputs, log=kept)
@@ -293,14 +274,6 @@ def _with_memory(error: dict[str, Any], container: Container, code: int) -> dict
         return error
     found = f"it was killed, as the kernel does beyond a limit of memory; the step's is {limited}"
     return {**error, "code": "step-memory", "message": found, "hint": "Raise set_memory_limit, or use less."}
-
-
-def _read(ready: Ready, given: Mapping[str, Any], site: Site, within: Path | None) -> Values:
-    try:
-        return files.collect(ready.task.component.interface, given, site.blobs, within)
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        found = f"what the step left cannot be read: {type(e).__name__}: {e}"
-        raise StepFailed(found, code="output-unreadable") from e
 
 
 def _secrets(container: Container) -> list[str]:
@@ -382,7 +355,7 @@ def prepare(site: Site) -> tuple[int, Left | None]:
         resolver = Resolver(given, step.context, ready.extra)
         command = shim.short(_command(step, resolver, folder), site.pod.folder)
         shim.open_to_others(site.pod.folder)
-        shim.leave(command, site.pod.folder, _env(executor, resolver))
+        shim.leave(command, site.pod.folder, task_env(executor, resolver))
         found.append(Left(step, given, time.time()))
         return step, Done("")
 
@@ -420,7 +393,7 @@ def _end(site: Site) -> None:
     if site.runs.outcome(site.pod.run_id):
         return
     records = {r.path: r for r in site.runs.steps(site.pod.run_id)}
-    found = outcome(site.plan, site.arguments, site.context, records, Ended(_STATES.get(site.pod.phase, FAILED)))
+    found = outcome(site.plan, site.arguments, site.context, records, Ended(STATES.get(site.pod.phase, FAILED)))
     outputs = Values(found.parameters, found.artifacts).as_json()
     site.runs.finish(site.pod.run_id, OutcomeRecord(found.state, outputs, dict(found.error or {}) or None))
     print(f"tidegate: run {site.pod.run_id} ended {found.state}", flush=True)

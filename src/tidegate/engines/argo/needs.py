@@ -80,6 +80,11 @@ class Analysis:
         return {task: _merged(needs) for task, needs in found.items()}
 
 
+def parameters_read(plan: Plan) -> dict[str, str]:
+    """What Argo reads of a run's parameters: by name, ``VALUE`` or ``COUNT``."""
+    return {name: need for (kind, name), need in Analysis(plan).inputs(plan.root).items() if kind == PARAMETER}
+
+
 def selectors(dag: Dag, kind: str) -> Mapping[str, tuple[FromTask, ...]]:
     """Where the outputs of a kind come from."""
     return dag.output_parameters if kind == PARAMETER else dag.output_artifacts

@@ -6,7 +6,8 @@ import base64
 import json
 import lzma
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from tidegate.errors import DefinitionError
@@ -33,7 +34,7 @@ class Packed:
     origin: Mapping[str, str] = field(default_factory=dict)
     use_cache: bool = True
 
-    @property
+    @cached_property
     def plan(self) -> Plan:
         """The plan of the definition, which was checked before it was packed."""
         return build(self.spec, self.platforms)
@@ -45,7 +46,7 @@ def pack(packed: Packed) -> str:
     Raises:
         DefinitionError: it is too large (code ``argo-too-large``).
     """
-    text = json.dumps(packed.__dict__, sort_keys=True, separators=(",", ":"))
+    text = json.dumps({f.name: getattr(packed, f.name) for f in fields(packed)}, sort_keys=True, separators=(",", ":"))
     found = base64.b64encode(lzma.compress(text.encode(), preset=6)).decode()
     if len(found) > MAX_PACKED:
         raise DefinitionError(

@@ -5,7 +5,6 @@ One name is one schedule, changed in place. What does not carry our label is som
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -17,7 +16,16 @@ from typing import Any
 
 from tidegate.engines.argo.argument import referenced
 from tidegate.engines.argo.check import check
-from tidegate.engines.argo.cluster import CRON_WORKFLOW, WORKFLOW, WORKFLOW_TEMPLATE, Cluster, Kind, Object
+from tidegate.engines.argo.cluster import (
+    CRON_WORKFLOW,
+    NAME,
+    PIPELINE_LABEL,
+    WORKFLOW,
+    WORKFLOW_TEMPLATE,
+    Cluster,
+    Kind,
+    Object,
+)
 from tidegate.engines.argo.cron import moments, parse, zone
 from tidegate.engines.argo.given import given
 from tidegate.engines.argo.packed import Packed, unpack
@@ -43,7 +51,6 @@ from tidegate.store.runs import Runs
 from tidegate.store.schedules import ScheduleRecord, Schedules
 
 CRON_LABEL = "workflows.argoproj.io/cron-workflow"  # Argo's own: what carries it counts as a run of the schedule
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 SETTLE_TRIES = 40
 _KINDS = (CRON_WORKFLOW, WORKFLOW_TEMPLATE)
 _TROUBLE = ("SpecError", "SubmissionError")
@@ -93,7 +100,7 @@ class Schedule:
     @property
     def pipeline(self) -> str:
         """The pipeline's name as a label has it."""
-        return str(self.cron["metadata"]["labels"].get("tidegate.dev/pipeline", ""))
+        return str(self.cron["metadata"]["labels"].get(PIPELINE_LABEL, ""))
 
     @property
     def expression(self) -> str:
@@ -179,7 +186,7 @@ def schedule_name(name: str, pipeline: str) -> str:
     Raises:
         UsageError: it names no object of Kubernetes (code ``schedule-name``).
     """
-    if name and (len(name) > LONGEST_CRON_NAME or not _NAME.fullmatch(name)):
+    if name and (len(name) > LONGEST_CRON_NAME or not NAME.fullmatch(name)):
         raise UsageError(
             f"a schedule cannot be called {name!r}",
             allowed=f"a-z, 0-9 and '-', {LONGEST_CRON_NAME} characters at most.",

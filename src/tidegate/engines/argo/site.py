@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from tidegate.engines.argo.argument import parsed, referenced
+from tidegate.engines.argo.nodes import STATES
 from tidegate.engines.argo.packed import Packed, unpack
 from tidegate.engines.argo.pod import Pod
 from tidegate.engines.argo.trace import trace
@@ -23,7 +24,6 @@ from tidegate.store.cache import Cache
 from tidegate.store.runs import RunRecord, Runs
 
 WORKSPACE = "/kfp-workspace"
-_STATES = {"Succeeded": SUCCEEDED, "Failed": FAILED, "Error": FAILED}
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Site:
         name = path.rpartition("/")[2]
         below = [r for r in self.runs.steps(self.pod.run_id) if (r.path + "/").startswith((path + "/", path + "["))]
         error = next((r.error for r in below if r.state == FAILED and r.error), None)
-        state = _STATES.get(self.pod.statuses.get(name, ""), SKIPPED) if self.pod.statuses else None
+        state = STATES.get(self.pod.statuses.get(name, ""), SKIPPED) if self.pod.statuses else None
         return {
             "state": state or (FAILED if error else SUCCEEDED),
             "pipelineJobResourceName": self.context["pipeline_job_resource_name"],

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidegate.author.images import read_lock
-from tidegate.engines.argo.argument import MAX_INLINE
 from tidegate.engines.argo.check import check
-from tidegate.engines.argo.cluster import POD, WORKFLOW, Cluster
-from tidegate.engines.argo.control import VALUE, control
-from tidegate.engines.argo.engine import RUN_LABEL, STOP, ArgoEngine
-from tidegate.engines.argo.follow import WORKFLOW_LABEL
+from tidegate.engines.argo.cluster import POD, RUN_LABEL, WORKFLOW, WORKFLOW_LABEL, Cluster
+from tidegate.engines.argo.control import MAX_INLINE, VALUE, control
+from tidegate.engines.argo.engine import STOP, ArgoEngine
 from tidegate.engines.argo.given import given
-from tidegate.engines.argo.needs import PARAMETER, Analysis
+from tidegate.engines.argo.needs import parameters_read
 from tidegate.engines.argo.nodes import root_phase
 from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.settings import ArgoSettings, read_settings
@@ -77,9 +75,9 @@ def check_control(plan: Plan, parameters: Mapping[str, Any]) -> None:
     Raises:
         ParameterError: one is (code ``argo-control-too-large``).
     """
-    for (kind, name), need in Analysis(plan).inputs(plan.root).items():
+    for name, need in parameters_read(plan).items():
         try:
-            if kind == PARAMETER and need == VALUE and name in parameters:
+            if need == VALUE and name in parameters:
                 control(parameters[name], need, f"the parameter {name!r}")
         except StepFailed as e:
             raise ParameterError(e.found, allowed=f"Up to {MAX_INLINE} bytes.", hint=e.hint, code=e.code) from None
@@ -91,8 +89,7 @@ def argo_engine(
 ) -> ArgoEngine:  # fmt: skip
     """Return the engine with the Workflow that it will submit."""
     check_control(plan, arguments.parameters)
-    needs = {name: need for (kind, name), need in Analysis(plan).inputs(plan.root).items() if kind == PARAMETER}
-    texts = given(arguments.parameters, Blobs(store, record.id), needs)
+    texts = given(arguments.parameters, Blobs(store, record.id), parameters_read(plan))
     body = workflow(record.id, packed, settings, texts)
     body["metadata"]["labels"][RUN_LABEL] = record.id
     check(body)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tidegate.engines.argo import expression
+from tidegate.engines.argo.cluster import label
 from tidegate.engines.argo.container import output_name, pod_template, retry_strategy
 from tidegate.engines.argo.control import COUNT, VALUE
 from tidegate.engines.argo.needs import ARTIFACT, PARAMETER, Analysis, Needs, argument_of, dynamic, selectors
@@ -38,10 +39,8 @@ from tidegate.plan.value import LIST, STRING
 
 ENTRYPOINT = "main"
 EACH = "each"
-_UNFIT = re.compile(r"[^a-z0-9-]+")
 _NUMBER = re.compile(r"-[0-9]+$")  # kfp numbers the calls of a component
 _ENDED = ("Succeeded", "Failed", "Errored", "Skipped", "Omitted")
-MAX_NAME = 63
 _WORDS = set("nil true false let in not and or if else matches contains startsWith endsWith".split())
 
 
@@ -132,7 +131,7 @@ class Templates:
         wanted = _NUMBER.sub("", wanted)
         text = json.dumps([wanted, template], sort_keys=True)
         if text not in self.names:
-            name = base = _UNFIT.sub("-", wanted.lower()).strip("-")[:MAX_NAME].strip("-") or "step"
+            name = base = label(wanted) or "step"
             number = 1
             while name in self.made:
                 number += 1

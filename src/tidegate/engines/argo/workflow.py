@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tidegate.engines.argo.argument import argument
-from tidegate.engines.argo.container import LAUNCHER, MOUNTS, RESTRICTED
+from tidegate.engines.argo.cluster import PIPELINE_LABEL, label
+from tidegate.engines.argo.container import MOUNTS, RESTRICTED, confined, ours
 from tidegate.engines.argo.packed import Packed, pack
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.site import WORKSPACE
 from tidegate.engines.argo.templates import ENTRYPOINT, build_templates
+from tidegate.engines.readable import readable
 from tidegate.errors import DefinitionError
 from tidegate.plan.model import Plan
 
@@ -26,7 +27,6 @@ KEPT_SECONDS = 7 * 86_400
 USER = 65532  # no user of an image, never root
 END = "tidegate-end"
 LONGEST_NAME, LONGEST_CRON_NAME = 63, 52
-_UNFIT = re.compile(r"[^a-z0-9-]+")
 _TTL = {
     "resourceTtlOnCompletion": "secondsAfterCompletion",
     "resourceTtlOnSuccess": "secondsAfterSuccess",
@@ -61,7 +61,7 @@ class Cron:
 
 def object_name(text: str, longest: int = LONGEST_NAME) -> str:
     """A name for an object of Kubernetes, made of a pipeline's name."""
-    name = _UNFIT.sub("-", text.lower()).strip("-")[:longest].strip("-")
+    name = label(text, longest)
     if not name:
         raise DefinitionError(f"{text!r} gives no name for a Workflow", allowed="Letters and digits.", code="argo-name")
     return name
@@ -112,7 +112,7 @@ def _metadata(name: str, plan: Plan, settings: ArgoSettings) -> dict[str, Any]:
 
 
 def _labels(plan: Plan) -> dict[str, str]:
-    return {**MANAGED, "tidegate.dev/pipeline": object_name(plan.name)}
+    return {**MANAGED, PIPELINE_LABEL: object_name(plan.name)}
 
 
 def workflow_spec(packed: Packed, settings: ArgoSettings, arguments: Mapping[str, str]) -> dict[str, Any]:
@@ -135,10 +135,12 @@ def workflow_spec(packed: Packed, settings: ArgoSettings, arguments: Mapping[str
             allowed=", ".join(sorted(_PIPELINE_SETTINGS)),
             code="argo-setting",
         )
+    with readable():
+        deadline, ttl = int(plan.settings.get("activeDeadlineSeconds") or DEADLINE_SECONDS), _ttl(plan.settings)
     spec: dict[str, Any] = {
         "entrypoint": ENTRYPOINT,
         "onExit": END,
-        "activeDeadlineSeconds": int(plan.settings.get("activeDeadlineSeconds") or DEADLINE_SECONDS),
+        "activeDeadlineSeconds": deadline,
         "serviceAccountName": settings.service_account,
         "automountServiceAccountToken": False,
         "executor": {"serviceAccountName": settings.executor_account},
@@ -149,14 +151,15 @@ def workflow_spec(packed: Packed, settings: ArgoSettings, arguments: Mapping[str
         "podMetadata": {"annotations": {PLAN_ANNOTATION: pack(packed)}, "labels": _labels(plan)},
         "podSpecPatch": json.dumps(_PATCH, sort_keys=True),
         "podGC": {"strategy": "OnWorkflowSuccess", "deleteDelayDuration": "600s"},
-        "ttlStrategy": _ttl(plan.settings),
+        "ttlStrategy": ttl,
         "volumes": _volumes(),
     }  # fmt: skip
     if parameters := [_parameter(n, plan, arguments) for n in plan.root.interface.parameters]:
         spec["arguments"] = {"parameters": parameters}
     templates = build_templates(plan, settings)
     if workspace := plan.settings.get("workspace"):
-        spec["volumeClaimTemplates"] = [_claim(workspace)]
+        with readable():
+            spec["volumeClaimTemplates"] = [_claim(workspace)]
         for main in (t["container"] for t in templates if "container" in t):
             main.setdefault("volumeMounts", [*MOUNTS]).append({"name": "workspace", "mountPath": WORKSPACE})
     return {**spec, "templates": [*templates, _end(settings, arguments=bool(parameters))]}
@@ -195,12 +198,5 @@ def _end(settings: ArgoSettings, *, arguments: bool) -> dict[str, Any]:
     env = {"TIDEGATE_RUN_ID": "{{workflow.name}}", "TIDEGATE_PHASE": "{{workflow.status}}"}
     if arguments:
         env["TIDEGATE_ARGUMENTS"] = "{{workflow.parameters}}"
-    container = {
-        "image": settings.image,
-        "command": [*LAUNCHER, "end"],
-        "env": [{"name": n, "value": v} for n, v in env.items()],
-        "envFrom": [{"secretRef": {"name": settings.store_secret}}],
-        "securityContext": {**RESTRICTED, "readOnlyRootFilesystem": True},
-        "volumeMounts": MOUNTS,
-    }
+    container = confined(ours(settings, settings.image, [{"name": n, "value": v} for n, v in env.items()], "end"))
     return {"name": END, "container": container}

@@ -17,7 +17,7 @@ from tidegate.engines.local.limits import Limits
 from tidegate.engines.local.packages import shared_modules
 from tidegate.engines.local.process import Job
 from tidegate.engines.resolve import Resolver
-from tidegate.engines.task_config import with_task_config
+from tidegate.engines.task_config import task_env, with_task_config
 from tidegate.plan.model import Container, Interface
 
 _THREAD_VARIABLES = (
@@ -70,8 +70,7 @@ def make_job(given: Given, container: Container, asked: Asked, python: Path | No
 
 
 def _task_env(given: Given, container: Container) -> dict[str, str]:
-    own = container.env if container.passthroughs.get("ENV", True) else {}
-    return {**{n: given.resolver.text(t) for n, t in own.items()}, **given.local.env}
+    return {**task_env(container, given.resolver), **given.local.env}
 
 
 def _job(given: Given, env: Mapping[str, str], **more: Any) -> Job:

@@ -6,17 +6,17 @@ mounted where the task expects them, the deadline is a timeout, fields of the po
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tidegate.engines.local.host import Host, read_values
+from tidegate.engines.readable import readable
 from tidegate.errors import DefinitionError
 from tidegate.plan.model import Container, Plan
 
@@ -72,7 +72,7 @@ def check_settings(plan: Plan, host: Host) -> None:
     """
     for container in plan.executors.values():
         if isinstance(container, Container):
-            with _readable():
+            with readable():
                 _check_container(container, host)
 
 
@@ -82,19 +82,6 @@ def _check_container(container: Container, host: Host) -> None:
         for entry in entries:
             if name := _constant_name(entry, kind):
                 _env(kind, {**entry, f"{kind}NameParameter": name}, host)
-
-
-@contextlib.contextmanager
-def _readable() -> Iterator[None]:
-    """Kubernetes settings are plain JSON with no schema at hand: what has another shape is refused."""
-    try:
-        yield
-    except (AttributeError, KeyError, TypeError, ValueError) as e:
-        raise DefinitionError(
-            f"the Kubernetes settings of a task cannot be read: {type(e).__name__}: {e}",
-            allowed="What the functions of kfp.kubernetes write.",
-            code="kubernetes-settings",
-        ) from e
 
 
 def _constant_name(entry: Mapping[str, Any], kind: str) -> str:
@@ -117,7 +104,7 @@ def local(
     Raises:
         DefinitionError: a secret or config map that is not here, or settings of another shape.
     """
-    with _readable():
+    with readable():
         return _local(config, settings, host, folder, pod)
 
 
@@ -145,7 +132,7 @@ def settings_key(config: Mapping[str, Any], settings: Mapping[str, Any], host: H
     """
     if not config:
         return {}
-    with _readable():
+    with readable():
         held = {
             f"{kind} {name}": [[k, _slow_digest(v)] for k, v in sorted(_values(kind, name, entry, host).items())]
             for kind in _KINDS

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.engines import files
-from tidegate.engines.graph import Ready, task_context
-from tidegate.engines.importer import bring
+from tidegate.engines.early import cache_key, early_resolver, environment_read
+from tidegate.engines.graph import Ready
+from tidegate.engines.importer import imported
 from tidegate.engines.kept import kept_outputs
 from tidegate.engines.local import kubernetes
 from tidegate.engines.local.claims import create_claim, delete_claim
@@ -27,9 +28,8 @@ from tidegate.engines.redact import forms, redact_error, redact_file, redacted
 from tidegate.engines.resolve import Resolver
 from tidegate.engines.values import Values, from_cache, to_cache
 from tidegate.errors import StepFailed, TidegateError
-from tidegate.ir.placeholder import as_text, placeholders, substitute
 from tidegate.plan.events import CANCELED, FAILED, SUCCEEDED, Notice, Report, StepLog
-from tidegate.plan.key import KeyParts, key_parts, named_key
+from tidegate.plan.key import KeyParts, key_parts
 from tidegate.plan.model import Container, Executor, Importer
 from tidegate.store.blobs import Blobs
 from tidegate.store.cache import Cache, Miss
@@ -82,7 +82,7 @@ class _Step:
     ready: Ready
     container: Container
     asked: Asked
-    context: Mapping[str, str]
+    early: Resolver
     python: Path | None
 
 
@@ -121,24 +121,13 @@ def _kept(site: Site, ready: Ready) -> Done | None:
 
 
 def _imported(site: Site, ready: Ready, importer: Importer) -> Done:
-    resolver = _before(site, ready)
-    uri = as_text(ready.inputs.parameters[importer.parameter]) if importer.parameter else ""
-    uri = resolver.text(importer.uri) if importer.uri else uri
-    metadata = substitute(importer.metadata, resolver)
-    cache = None if importer.reimport or not site.use_cache else site.cache
-    artifact = bring(uri, importer.type, metadata, site.blobs, cache, site.host.root)
-    return Done(SUCCEEDED, Values({}, {"artifact": [artifact]}))
-
-
-def _before(site: Site, ready: Ready) -> Resolver:
-    """Placeholders that can be known before a step has a folder: inputs that are parameters, names."""
-    context = {**site.context, **task_context(site.context, ready.path)}
-    files_ = {"inputs": {"parameterValues": dict(ready.inputs.parameters), "artifacts": {}}}
-    return Resolver({**files_, "outputs": {"parameters": {}, "artifacts": {}}}, context, ready.extra)
+    resolver = early_resolver(ready, site.context)
+    cache = site.cache if site.use_cache else None
+    return Done(SUCCEEDED, imported(ready, importer, resolver, site.blobs, cache, site.host.root))
 
 
 def _contained(site: Site, ready: Ready, container: Container) -> Done:
-    resolver = _before(site, ready)
+    resolver = early_resolver(ready, site.context)
     what = asked(container, site.host, resolver.text(container.image))
     if isinstance(what, Claim):
         return _claimed(site, ready, what)
@@ -146,7 +135,7 @@ def _contained(site: Site, ready: Ready, container: Container) -> Done:
     if isinstance(what, PythonStep) and not what.packages.satisfied:
         text = f"{ready.path}: its packages are installed into an environment of their own"
         python = interpreter(what.packages, lambda: site.report(Notice(text)))
-    return _cached(site, _Step(ready, container, what, resolver.context, python))
+    return _cached(site, _Step(ready, container, what, resolver, python))
 
 
 def _claimed(site: Site, ready: Ready, claim: Claim) -> Done:
@@ -159,7 +148,7 @@ def _claimed(site: Site, ready: Ready, claim: Claim) -> Done:
 def _cached(site: Site, step: _Step) -> Done:
     ready, task = step.ready, step.ready.task
     parts = _key_parts(step, site.host)
-    key = named_key(site.pipeline, task.component, task.cache_key) if task.cache_key else parts.key
+    key = cache_key(site.pipeline, ready, parts)
     if site.use_cache and task.cache:
         found = site.cache.lookup(key, site.blobs)
         if not isinstance(found, Miss):
@@ -179,20 +168,12 @@ def _key_parts(step: _Step, host: Host) -> KeyParts:
     return key_parts(
         ready.task.component.interface,
         command,
-        {n: repr(t) for n, t in container.env.items()} | _read_besides_inputs(step),
+        environment_read(container, step.early),
         ready.inputs.parameters,
         ready.inputs.artifacts,
         distributions=installed(step.python) if step.python else (),
         settings=kubernetes.settings_key(container.kubernetes, ready.settings, host),
     )
-
-
-def _read_besides_inputs(step: _Step) -> dict[str, str]:
-    """What the command's placeholders read that is no declared input: names of the run, undeclared parameters."""
-    container, extra = step.container, step.ready.extra
-    found = {p for t in (*container.command, *container.args, *container.env.values()) for p in placeholders(t)}
-    context = {p.name: step.context.get(p.name, "") for p in found if p.form == "context"}
-    return context | {p.name: repr(extra[p.name]) for p in found if p.form == "input_parameter" and p.name in extra}
 
 
 def _attempts(site: Site, step: _Step) -> Done:
@@ -216,9 +197,9 @@ def _run(site: Site, step: _Step, log: Path) -> Done:
     folder = site.scratch / str(ready.id)
     shutil.rmtree(folder, ignore_errors=True)
     provisioned = files.executor_input(ready.task.component.interface, ready.inputs, folder, site.blobs)
-    resolver = Resolver(provisioned, step.context, ready.extra)
+    resolver = Resolver(provisioned, step.early.context, ready.extra)
     pod = {
-        "metadata.name": step.context["pipeline_task_uuid"],
+        "metadata.name": step.early.context["pipeline_task_uuid"],
         "metadata.uid": site.run_id,
         "metadata.namespace": "local",
     }
@@ -248,9 +229,6 @@ def _collected(site: Site, ready: Ready, provisioned: Mapping[str, Any], log: st
         return Done(SUCCEEDED, files.collect(ready.task.component.interface, provisioned, site.blobs), log=log)
     except StepFailed as e:
         return Done(FAILED, error=e.as_json(), log=log)
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        found = f"what the step left cannot be read: {type(e).__name__}: {e}"
-        return Done(FAILED, error={"code": "output-unreadable", "message": found}, log=log)
 
 
 def _threads(site: Site, limits: Limits) -> int:
