@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.engines.argo.test_any_value import LARGE, TEXT, VALUES
-from tidegate.engines.argo.argument import MAX_INLINE, argument, parsed, referenced
-from tidegate.engines.argo.control import ABSENT, COUNT, VALUE
+from tidegate.engines.argo.argument import argument, parsed, referenced
+from tidegate.engines.argo.control import ABSENT, COUNT, MAX_INLINE, VALUE
 from tidegate.engines.argo.given import given as texts_of
 from tidegate.plan.value import LIST, STRING, STRUCT
 from tidegate.store.blobs import Blobs

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tidegate.engines.argo.argument import MAX_INLINE, referenced
+from tidegate.engines.argo.argument import referenced
 from tidegate.engines.argo.cluster import CRON_WORKFLOW, WORKFLOW, WORKFLOW_TEMPLATE
+from tidegate.engines.argo.control import MAX_INLINE
 from tidegate.engines.argo.memory import MemoryCluster
 from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.past import history
