@@ -12,6 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 from tidegate.store.object import ObjectStore
 
@@ -52,6 +55,22 @@ def process(*command: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
         except subprocess.TimeoutExpired:  # gunicorn and its like wait long for idle workers
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A web server that keeps what it answers to itself."""
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def web(folder: Path, host: str = "127.0.0.1") -> Iterator[str]:
+    """The files of a folder over HTTP."""
+    with ThreadingHTTPServer((host, 0), partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://{host}:{server.server_port}"
+        server.shutdown()
 
 
 @contextmanager

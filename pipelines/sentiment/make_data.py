@@ -1,9 +1,10 @@
 """Make the git and DVC repository that the sentiment pipeline reads: versions v1 and v2, pushed to a DVC remote.
 
-    python pipelines/sentiment/make_data.py [FOLDER] [--train-rows N] [--test-rows N]
+    python pipelines/sentiment/make_data.py [FOLDER] [--train-rows N] [--test-rows N] [--url URL]
 
 The folder (``.tidegate/sentiment-data`` by default) holds ``repo`` with the tags v1 and v2, and ``remote``. Running it again
-changes nothing.
+changes nothing. With a URL the versions say that their data is at URL/remote, for whoever cannot see this folder: serve the
+folder there (``python -m http.server --directory FOLDER``) and read ``URL/repo/.git``.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=Path(".tidegate/sentiment-data"))
     parser.add_argument("--train-rows", type=int, default=12_000)
     parser.add_argument("--test-rows", type=int, default=2_000)
+    parser.add_argument("--url", default="", help="where the folder is served")
     args = parser.parse_args()
-    print(make(args.folder, args.train_rows, args.test_rows))
+    print(make(args.folder, args.train_rows, args.test_rows, args.url))
 
 
-def make(folder: Path, train_rows: int, test_rows: int) -> Path:
+def make(folder: Path, train_rows: int, test_rows: int, url: str = "") -> Path:
     """Make the repository unless it is there; return its folder."""
     repo = folder / "repo"
     if (repo / ".git" / "refs" / "tags" / "v2").exists():
@@ -45,7 +47,10 @@ def make(folder: Path, train_rows: int, test_rows: int) -> Path:
     (folder / "remote").mkdir()
     run(repo, "git", "init", "--quiet", "--initial-branch=main")
     run(repo, "dvc", "init", "--quiet")
-    run(repo, "dvc", "remote", "add", "--quiet", "--default", "storage", str((folder / "remote").resolve()))
+    remote = str((folder / "remote").resolve())
+    run(repo, "dvc", "remote", "add", "--quiet", "--default", "storage", f"{url}/remote" if url else remote)
+    if url:
+        run(repo, "dvc", "remote", "modify", "--quiet", "--local", "storage", "url", remote)
     run(repo, "dvc", "config", "--quiet", "core.analytics", "false")
     for version in ("v1", "v2"):
         write(repo / "reviews" / "train", version, train_rows, TRAIN_SEED, None)
@@ -55,6 +60,7 @@ def make(folder: Path, train_rows: int, test_rows: int) -> Path:
         run(repo, "git", "commit", "--quiet", "-m", f"Reviews {version}")
         run(repo, "dvc", "push", "--quiet")
         run(repo, "git", "tag", version)
+    run(repo, "git", "update-server-info")
     return repo
 
 

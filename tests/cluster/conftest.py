@@ -1,8 +1,6 @@
 """What every test on a cluster has: made here from the repository, and removed at the end."""
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -14,8 +12,8 @@ from tests.cluster import setting
 from tests.cluster.ahead import begin
 from tests.cluster.bucket import Bucket, new_bucket
 from tests.cluster.compiled import compile_flows, objects
-from tests.cluster.ground import PLAIN, Ground, copied
-from tests.cluster.image import build_image
+from tests.cluster.ground import Ground, copied
+from tests.cluster.image import build_families, build_image
 from tests.cluster.space import Space, new_space
 
 REPOSITORY = Path(__file__).parents[2]
@@ -35,14 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the working tree with the images.lock of the images that were built from it."""
     folder = tmp_path_factory.mktemp("tree")
     copied(REPOSITORY, folder)
-    words = ["images", "build", "base", "train", "--push", f"{setting.REGISTRY}/tidegate-test", "--base", setting.BASE]
-    env = {**PLAIN, "PYTHONPATH": str(folder / "src")}
-    done = subprocess.run(
-        [sys.executable, "-m", "tidegate", *words], env=env, cwd=folder, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    lock = folder / "images.lock"
-    lock.write_text(lock.read_text().replace(f'"{setting.REGISTRY}/', f'"{setting.PULLED_FROM}/'))
+    build_families(folder, setting.BASE, "base", "train")
     return folder
 
 
@@ -77,6 +68,13 @@ def ground(
 @pytest.fixture(scope="session")
 def futures(request: pytest.FixtureRequest, ground: Ground) -> Iterator[dict[str, "Future[Any]"]]:
     yield from begin(request.session.items, ground)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def begun(request: pytest.FixtureRequest) -> None:
+    """Begin the work of all tests before the first of them, whichever that is."""
+    if any(i.get_closest_marker("ahead") and not i.get_closest_marker("skip") for i in request.session.items):
+        request.getfixturevalue("futures")
 
 
 @pytest.fixture

@@ -1,9 +1,12 @@
-"""Images of the tests' own Containerfiles, pushed to the cluster's registry and named by digest."""
+"""Images of the tests' own Containerfiles and of the project's families, pushed to the cluster's registry and named by digest."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.cluster import setting
+from tests.cluster.ground import PLAIN
 from tests.cluster.shell import call
 from tidegate.images.container import find
 from tidegate.images.reference import parse
@@ -20,6 +23,16 @@ def build_image(name: str, scratch: Path) -> str:
     here = parse(f"{setting.REGISTRY}/tidegate-test/{name}:1")
     digest = _built(context, str(here))
     return f"{setting.PULLED_FROM}/tidegate-test/{name}@{digest}"
+
+
+def build_families(root: Path, base: str, *families: str) -> None:
+    """Build the families of a working tree with its own tidegate; its images.lock names them as pods do."""
+    words = ["images", "build", *families, "--push", f"{setting.REGISTRY}/tidegate-test", "--base", base]
+    env = {**PLAIN, "PYTHONPATH": str(root / "src")}
+    done = subprocess.run([sys.executable, "-m", "tidegate", *words], env=env, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lock = root / "images.lock"
+    lock.write_text(lock.read_text().replace(f'"{setting.REGISTRY}/', f'"{setting.PULLED_FROM}/'))
 
 
 def compile_program(name: str, target: Path) -> None:

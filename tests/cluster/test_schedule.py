@@ -21,7 +21,7 @@ from tidegate.engines.argo.cluster import CRON_WORKFLOW, WORKFLOW_TEMPLATE
 from tidegate.engines.argo.kube import open_cluster
 from tidegate.store.runs import Runs
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 PIPELINE = """
 from kfp import dsl
 
@@ -71,7 +71,7 @@ class Desk:
     def json(self, *words: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self(*words, "--json").splitlines()]
 
-    def until(self, count: int, seconds: float = 150) -> list[dict[str, Any]]:
+    def until(self, count: int, seconds: float = 300) -> list[dict[str, Any]]:
         """The runs of the schedule as soon as so many of them succeeded; none may fail."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -9,6 +9,7 @@ import pytest
 from components.pull_data.component import pull_data
 from components.resolve_data.component import resolve_data
 from pipelines.sentiment.make_data import make
+from tests.servers import web
 from tidegate.author.testing import run_component
 from tidegate.data.dvc import fetch, parse_pin, resolve
 from tidegate.errors import Damaged, NotFound, UsageError
@@ -55,6 +56,18 @@ def test_pinned_bytes_come_and_are_the_same_each_time(made: Path, tmp_path: Path
     first, second = fetch(pin, tmp_path / "a"), fetch(pin, tmp_path / "b")
     assert first == second == digest_path(made / "repo" / "reviews")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_repository_and_its_data_are_read_over_http_only(tmp_path: Path) -> None:
+    (tmp_path / "served").mkdir()
+    with web(tmp_path / "served") as url:
+        repo = make(tmp_path / "served", 60, 20, url)
+        pin = resolve(f"dvc+{url}/repo/.git@v1:reviews")
+        assert pin.commit == git(repo, "rev-parse", "v1")
+        shutil.rmtree(repo / ".dvc" / "cache")
+        assert fetch(pin, tmp_path / "here") == fetch(pin, tmp_path / "again")
+    with pytest.raises(NotFound, match="there is no git repository at http"):
+        fetch(pin, tmp_path / "late")
 
 
 def test_the_components_split_pinned_data_and_say_where_it_is_from(made: Path, tmp_path: Path) -> None:

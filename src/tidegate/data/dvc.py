@@ -89,7 +89,8 @@ def fetch(pin: Pin, target: Path) -> Content:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="tidegate-dvc-", dir=target.parent) as private:
         got = Path(private, "data")
-        _dvc_get(pin, got)
+        with _git_folder(pin.repo) as repo:  # git's own transports and credentials, of which DVC knows some
+            _dvc_get(pin, repo, got)
         found = f"{_directory_md5(got)}.dir" if got.is_dir() else _file_md5(got)
         if found != pin.md5:
             raise Damaged(
@@ -149,11 +150,11 @@ def _md5(dvc_file: str, reference: str) -> str:
     return str(md5)
 
 
-def _dvc_get(pin: Pin, target: Path) -> None:
+def _dvc_get(pin: Pin, repo: str, target: Path) -> None:
     command = [sys.executable, "-m", "dvc", "get", "--quiet", "--rev", pin.commit, "-o", str(target)]
     quiet = {"DVC_NO_ANALYTICS": "1", "GIT_TERMINAL_PROMPT": "0"}
     done = subprocess.run(
-        [*command, "--", _local(pin.repo), pin.path],
+        [*command, "--", repo, pin.path],
         capture_output=True,
         text=True,
         env={**os.environ, **quiet},
