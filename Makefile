@@ -18,7 +18,7 @@ test-cluster: $(VENV)/test.stamp
 	@$(if $(CLUSTER),$(CLUSTER)/cluster up k8s minio argo && eval "$$($(CLUSTER)/cluster env)" && \
 	  export TIDEGATE_TEST_MINIO=$${TIDEGATE_TEST_MINIO:-http://minioadmin:minioadmin@10.97.0.1:9000} \
 	  TIDEGATE_TEST_BUILD="$(CLUSTER)/cluster image" &&) \
-	  TIDEGATE_TEST_CLUSTER=1 $(BIN)/python -m pytest -n 0 tests/cluster
+	  TIDEGATE_TEST_CLUSTER=1 $(BIN)/python -m pytest -n 0 $(CLUSTER_ARGS) tests/cluster
 
 check: $(VENV)/test.stamp
 	@$(BIN)/ruff check .

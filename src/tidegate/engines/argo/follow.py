@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
+import time
+from collections.abc import Iterator
+from itertools import islice
 from types import TracebackType
 
 from tidegate.engines.argo.cluster import POD, WORKFLOW_LABEL, Cluster
@@ -15,6 +18,7 @@ NODE_ANNOTATION = "workflows.argoproj.io/node-id"
 MAIN = "main"
 AT_ONCE = 32
 DRAIN_SECONDS = 2.0
+PAUSES = (0.0, 1.0, 2.0, 4.0)  # seconds before a log is asked for, and asked for again when it broke off
 _ARGOS = re.compile(r"(time=\S+ )?level=.* argo=true")
 
 
@@ -36,6 +40,7 @@ class Follower:
     def __init__(self, cluster: Cluster, namespace: str, run_id: str, report: Report) -> None:
         self._cluster, self._namespace, self._run_id, self._report = cluster, namespace, run_id, report
         self._threads: dict[str, threading.Thread] = {}
+        self._over = threading.Event()
 
     def __enter__(self) -> Follower:
         """Follow nothing yet."""
@@ -45,8 +50,10 @@ class Follower:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give what has just ended a moment to be passed on."""
+        self._over.set()
+        end = time.monotonic() + DRAIN_SECONDS
         for thread in self._threads.values():
-            thread.join(DRAIN_SECONDS)
+            thread.join(max(0.0, end - time.monotonic()))
 
     def follow(self, path: str, node: str) -> None:
         """Pass on what the pod of a step writes, from its beginning."""
@@ -56,14 +63,23 @@ class Follower:
             self._threads[node].start()
 
     def _pass_on(self, path: str, node: str) -> None:
-        with contextlib.suppress(ClusterError, NotFound):
-            rest = b""
-            for piece in self._cluster.log(self._pod(node), self._namespace, MAIN, follow=True):
-                *lines, rest = (rest + piece).split(b"\n")
-                for line in lines:
+        said = 0
+        for pause in PAUSES:
+            if pause and self._over.wait(pause):
+                return
+            with contextlib.suppress(ClusterError, NotFound):
+                for line in islice(self._lines(node), said, None):
+                    said += 1
                     self._say(path, line)
-            if rest:
-                self._say(path, rest)
+                return
+
+    def _lines(self, node: str) -> Iterator[bytes]:
+        rest = b""
+        for piece in self._cluster.log(self._pod(node), self._namespace, MAIN, follow=True):
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from lines
+        if rest:
+            yield rest
 
     def _say(self, path: str, line: bytes) -> None:
         text = line.decode(errors="replace")
