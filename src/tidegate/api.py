@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from tidegate.engines.local.host import read_host
 from tidegate.engines.local.kubernetes import not_applied
 from tidegate.engines.own import own_step, plain
 from tidegate.engines.values import Values, values_from_json
-from tidegate.errors import Conflict, DefinitionError, NotFound, ParameterError, Trouble, WatchLost
+from tidegate.errors import Conflict, DefinitionError, NotFound, ParameterError, Trouble, UsageError, WatchLost
 from tidegate.ir.check import check
 from tidegate.ir.kept import Kept, watching
 from tidegate.ir.load import Definition, is_compiled, load, of_pipeline
@@ -36,11 +36,12 @@ from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs, digest_path
 from tidegate.store.open import open_store
 from tidegate.store.runs import OutcomeRecord, RunRecord, Runs, StepRecord, new_run_id
+from tidegate.timetable import Entry
 
 if TYPE_CHECKING:
     from tidegate.engines.argo.cluster import Cluster
     from tidegate.engines.argo.packed import Packed
-    from tidegate.engines.argo.schedule import Applied, Schedule
+    from tidegate.engines.argo.schedule import Applied, Order, Schedule
     from tidegate.engines.argo.workflow import Cron
 
 LOCAL, ARGO = "local", "argo"
@@ -139,6 +140,7 @@ class ScheduleOptions:
         settle: suspend or resume, as ``cron`` says, a schedule that is there too.
         mutable_images: let it run images by tag, which may change under a run.
         dry_run: check everything, send nothing.
+        source: the project whose file it is written in; empty where somebody typed it.
     """
 
     name: str = ""
@@ -146,6 +148,7 @@ class ScheduleOptions:
     settle: bool = False
     mutable_images: bool = False
     dry_run: bool = False
+    source: str = ""
 
 
 def prepare(target: Any, *, fresh: bool = False) -> Prepared:
@@ -388,6 +391,16 @@ def schedule(prepared: Prepared, parameters: Mapping[str, Any], cron: Cron, opti
     """
     from tidegate.engines.argo import schedule as argo
     from tidegate.engines.argo.kube import open_cluster
+
+    order = _order(prepared, parameters, cron, options)
+    if options.dry_run:
+        return argo.rehearse(order)
+    store = open_store(options.store or prepared.project.store_uri)
+    return argo.apply(order, open_cluster(order.settings.context), store)
+
+
+def _order(prepared: Prepared, parameters: Mapping[str, Any], cron: Cron, options: ScheduleOptions) -> Order:
+    from tidegate.engines.argo import schedule as argo
     from tidegate.engines.argo.start import argo_settings, check_control
 
     name = argo.schedule_name(options.name, prepared.plan.name)
@@ -398,11 +411,80 @@ def schedule(prepared: Prepared, parameters: Mapping[str, Any], cron: Cron, opti
     packed = packed_definition(prepared, _record(prepared, arguments, ARGO))
     given = {**prepared.definition.parameters, **parameters}
     sent = {n: v for n, v in arguments.parameters.items() if given.get(n) is not None}
-    settings = argo_settings(prepared.project)
-    order = argo.Order(name, packed, settings, sent, cron, options.settle)
-    if options.dry_run:
-        return argo.rehearse(order)
-    return argo.apply(order, open_cluster(settings.context), open_store(uri))
+    return argo.Order(name, packed, argo_settings(prepared.project), sent, cron, options.settle, options.source)
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """The schedules of a project's file beside those of the cluster: what would change, and the changing of it.
+
+    Attributes:
+        orders: what is written, checked.
+        cluster: where it is to be.
+        namespace: of it.
+        store: the store of the runs.
+        unwritten: schedules that came from this file and are not in it any more.
+    """
+
+    orders: Sequence[Order]
+    cluster: Cluster
+    namespace: str
+    store: Store
+    unwritten: Sequence[str]
+
+    def compare(self) -> list[Applied]:
+        """What is different, a schedule each; nothing is sent."""
+        from tidegate.engines.argo.schedule import compare
+
+        return [compare(order, self.cluster) for order in self.orders]
+
+    def apply(self, order: Order) -> Applied:
+        """Make one schedule what is written."""
+        from tidegate.engines.argo.schedule import apply
+
+        return apply(order, self.cluster, self.store)
+
+    def remove(self, name: str) -> Sequence[str]:
+        """Remove one that is not written any more; return its runs that have not ended."""
+        from tidegate.engines.argo.schedule import remove
+
+        return remove(self.cluster, self.namespace, name, self.store)
+
+
+def timetable(project: Project, entries: Sequence[Entry], options: ScheduleOptions) -> Timetable:
+    """Check every schedule of a project's file before the first is touched.
+
+    Args:
+        project: whose file it is.
+        entries: what is written in it.
+        options: the store, and what is let through.
+
+    Raises:
+        UsageError: one of them is wrong; its message names it, and nothing was sent.
+        Trouble: the store or the cluster cannot be used.
+    """
+    from tidegate.engines.argo.cluster import label
+    from tidegate.engines.argo.kube import open_cluster
+    from tidegate.engines.argo.schedule import unwritten
+    from tidegate.engines.argo.start import argo_settings
+
+    settings, source = argo_settings(project), label(project.name) or "project"
+    orders = [_written(entry, replace(options, source=source)) for entry in entries]
+    cluster = open_cluster(settings.context)
+    gone = unwritten(cluster, settings.namespace, source, {e.name for e in entries})
+    store = open_store(options.store or project.store_uri)
+    return Timetable(orders, cluster, settings.namespace, store, gone)
+
+
+def _written(entry: Entry, options: ScheduleOptions) -> Order:
+    from tidegate.engines.argo.workflow import Cron
+
+    kind, settle = entry.concurrency.capitalize(), entry.suspended is not None
+    cron = Cron(entry.cron, entry.timezone, kind, entry.catch_up, bool(entry.suspended))
+    try:
+        return _order(prepare(entry.pipeline), entry.parameters, cron, replace(options, name=entry.name, settle=settle))
+    except UsageError as e:
+        raise type(e)(f"[{entry.name}]: {e.found}", allowed=e.allowed, hint=e.hint, code=e.code) from e
 
 
 def start_scheduled(found: Schedule, parameters: Mapping[str, Any], cluster: Cluster, uri: str) -> str:

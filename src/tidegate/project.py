@@ -20,10 +20,11 @@ PROJECT_FILE = "pyproject.toml"
 
 @dataclass(frozen=True)
 class Project:
-    """A project's root folder and settings."""
+    """A project's root folder, settings and name: that of its ``[project]`` table, else its folder's."""
 
     root: Path
     settings: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
 
     def setting(self, name: str) -> Any:
         """Return the setting ``name`` from the environment or pyproject.toml, None where neither says anything."""
@@ -75,11 +76,12 @@ def read_project(start: Path | None = None) -> Project:
     root = find_root(start or Path.cwd())
     path = root / PROJECT_FILE
     if not path.is_file():
-        return Project(root)
+        return Project(root, name=root.name)
     try:
-        settings = tomllib.loads(path.read_text()).get("tool", {}).get("tidegate", {})
+        body = tomllib.loads(path.read_text())
+        settings = body.get("tool", {}).get("tidegate", {})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as e:
         raise ConfigError(f"{path} cannot be read: {e}", hint="Mend the file, or run from another folder.") from e
     if not isinstance(settings, dict):
         raise ConfigError(f"[tool.tidegate] in {path} is no table", allowed="A TOML table of settings.")
-    return Project(root, settings)
+    return Project(root, settings, str(body.get("project", {}).get("name") or root.name))

@@ -243,3 +243,111 @@ def test_help_imports_nothing_of_kubernetes() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+# schedules.toml
+
+FILE = """
+[nightly]
+pipeline = "pipeline.py"
+cron = "0 3 * * *"
+parameters = { n = 1 }
+
+[hourly]
+pipeline = "pipeline.py:tidal"
+cron = "0 * * * *"
+timezone = "Europe/Berlin"
+concurrency = "replace"
+catch-up = 60
+suspended = true
+parameters = { n = 2, text = "x" }
+"""
+
+
+def test_a_file_is_brought_to_the_cluster_and_the_second_time_changes_nothing(tidegate: Place) -> None:
+    Path("schedules.toml").write_text(FILE)
+    said = tidegate("apply")
+    assert said.code == 0, said.err
+    assert said.out.splitlines() == [
+        f"+ {'nightly':<24}  0 3 * * * (UTC)",
+        f"+ {'hourly':<24}  0 * * * * (Europe/Berlin)",
+        "created nightly",
+        "created hourly",
+    ]
+    assert tidegate.sent == ["hourly", "nightly"] * 2
+    spec = tidegate.cluster.find(CRON_WORKFLOW, "hourly", "pipelines")["spec"]  # type: ignore[index]
+    assert (spec["concurrencyPolicy"], spec["startingDeadlineSeconds"], spec["suspend"]) == ("Replace", 60, True)
+    before = [tidegate.cluster.find(CRON_WORKFLOW, n, "pipelines") for n in ("nightly", "hourly")]
+    assert tidegate("apply").out.count("= ") == 2
+    assert [r["action"] for r in tidegate("apply", "--json").json] == ["unchanged"] * 2
+    assert before == [tidegate.cluster.find(CRON_WORKFLOW, n, "pipelines") for n in ("nightly", "hourly")]
+
+
+def test_what_changed_is_shown_before_and_a_dry_run_sends_nothing(tidegate: Place) -> None:
+    Path("schedules.toml").write_text(FILE)
+    tidegate("apply")
+    Path("schedules.toml").write_text(FILE.replace("n = 1", "n = 9").replace("0 * * * *", "30 * * * *"))
+    rehearsed = tidegate("apply", "--dry-run")
+    assert "~ nightly" in rehearsed.out
+    assert "parameter n" in rehearsed.out
+    assert rehearsed.out == tidegate("apply", "--dry-run").out
+    assert [r["changes"] for r in tidegate("apply", "--json").json] == [["parameter n"], ["when it runs"]]
+
+
+def test_only_what_came_from_the_file_is_pruned_and_only_when_asked(tidegate: Place) -> None:
+    Path("schedules.toml").write_text(FILE)
+    tidegate("apply")
+    tidegate.apply("-p", "n=3", "--name", "by-hand")
+    tidegate.apply("-p", "n=3", "--name", "nightly")
+    Path("schedules.toml").write_text(FILE[FILE.index("[hourly]") :])
+    assert "nightly" in tidegate("apply").out
+    assert "by-hand" not in tidegate("apply").out
+    assert "nightly" in tidegate.sent
+    assert "removed nightly" in tidegate("apply", "--prune", "--yes").out
+    assert sorted(set(tidegate.sent)) == ["by-hand", "hourly"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "says"),
+    [
+        ("[a]\ncron = '@daily'", "schedules-invalid", "no pipeline"),
+        ("[a]\npipeline = 'pipeline.py'", "schedules-invalid", "no cron"),
+        ("[a]\npipeline = 'pipeline.py'\ncron = 3", "schedules-invalid", "five fields"),
+        ("[a]\npipeline = 'pipeline.py'\ncrom = '@daily'", "schedules-invalid", "cron = …"),
+        ("[a]\npipeline = 'pipeline.py'\ncron = '@daily'\ncatch-up = -1", "schedules-invalid", "0 or more"),
+        ("[a]\npipeline = 'pipeline.py'\ncron = '@daily'\ncatch-up = true", "schedules-invalid", "number of seconds"),
+        ("[a]\npipeline = 'pipeline.py'\ncron = '@daily'\nconcurrency = 'Forbid'", "schedules-invalid", "forbid, allow"),
+        ("[a]\npipeline = 'pipeline.py'\ncron = '@daily'\nparameters = { n = 2026-01-01 }", "schedules-invalid", "quotes"),
+        ("a = 1", "schedules-invalid", "no table"),
+        ("[a", "schedules-invalid", "cannot be read"),
+        (f"{FILE}[z]\npipeline = 'pipeline.py'\ncron = '61 * * * *'\nparameters = {{ n = 1 }}", "cron-invalid", "[z]: "),
+        (f"{FILE}[z]\npipeline = 'pipeline.py'\ncron = '@daily'", "parameter-missing", "[z]: "),
+        (f"{FILE}[Z]\npipeline = 'pipeline.py'\ncron = '@daily'\nparameters = {{ n = 1 }}", "schedule-name", "[Z]: "),
+        (f"{FILE}[z]\npipeline = 'gone.py'\ncron = '@daily'", "not-found", "gone.py"),
+    ],
+)  # fmt: skip
+def test_one_wrong_schedule_of_a_file_keeps_all_from_being_sent(
+    tidegate: Place, text: str, code: str, says: str
+) -> None:
+    Path("schedules.toml").write_text(text)
+    said = tidegate("apply")
+    assert said.code == 2
+    assert f"error[{code}]" in said.err
+    assert says in said.err
+    assert tidegate.sent == []
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["pipeline.py"], "nothing says when it runs"),
+        (["pipeline.py", "--cron", "@daily", "--prune"], "--prune is of a file of schedules"),
+        (["--cron", "@daily"], "--cron is of one schedule"),
+        (["-p", "n=1"], "--param is of one schedule"),
+    ],
+)
+def test_options_of_one_schedule_and_of_a_file_are_kept_apart(tidegate: Place, args: list[str], says: str) -> None:
+    said = tidegate("apply", *args)
+    assert said.code == 2
+    assert says in said.err
+    assert tidegate("apply").err.startswith("error[schedules-missing]")

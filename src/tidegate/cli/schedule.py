@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +13,11 @@ import click
 
 from tidegate import api
 from tidegate.cli import values
+from tidegate.errors import UsageError
 from tidegate.project import read_project
 from tidegate.store.open import OBJECT_SCHEMES, open_store
 from tidegate.store.runs import Runs
+from tidegate.timetable import FILE, read_timetable
 
 if TYPE_CHECKING:
     from tidegate.engines.argo.cluster import Cluster
@@ -26,6 +29,9 @@ POLICIES = {
     "allow": "runs go on side by side",
     "replace": "a run whose time comes ends the one that goes on",
 }
+_SIGNS = {"created": "+", "updated": "~", "unchanged": "="}
+_OF_ONE = ("expression", "name", "timezone", "typed", "params", "concurrency", "catch_up", "suspended")
+_OF_A_FILE = ("file", "prune", "yes")
 _engine = click.option("--engine", type=click.Choice([api.ARGO]), default=api.ARGO, show_default=True, help="Where.")
 _store = click.option("--store", metavar="URI", help="The store of its runs; the project's own by default.")
 _json = click.option("--json", "json_", is_flag=True, help="JSON on stdout.")
@@ -38,46 +44,112 @@ def command() -> None:
 
 
 @command.command("apply")
-@click.argument("target", metavar="FILE[:PIPELINE]")
-@click.option("--cron", "expression", metavar="EXPR", required=True, help="Five fields of cron, or @hourly, @daily …")
+@click.argument("target", metavar="[FILE[:PIPELINE]]", default="")
+@click.option("--cron", "expression", metavar="EXPR", default="", help="Five fields of cron, or @hourly, @daily …")
 @click.option("--name", default="", help="Of the schedule; the pipeline's by default.")
 @click.option("--timezone", default="UTC", show_default=True, help="Of EXPR: a zone of the IANA database.")
 @_typed
-@click.option("--params", "file", type=click.Path(path_type=Path), help="Parameters from a JSON or YAML file.")
+@click.option("--params", "params", type=click.Path(path_type=Path), help="Parameters from a JSON or YAML file.")
 @click.option("--concurrency", type=click.Choice(list(POLICIES)), default="forbid", show_default=True, help="Overlap.")
 @click.option("--catch-up", type=click.IntRange(0), default=600, show_default=True, help="How late it may start, in s.")
 @click.option("--suspended/--no-suspended", default=None, help="Make it (not) run by itself; by default as it was.")
+@click.option("--file", "file", type=click.Path(path_type=Path), help=f"Of schedules; the project's {FILE} by default.")
+@click.option("--prune", is_flag=True, help="Remove schedules that came from the file and are not in it any more.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before a file is applied.")
 @click.option("--allow-tags", is_flag=True, help="Let it run images by tag, which may change under a run.")
-@click.option("--dry-run", is_flag=True, help="Check everything, send nothing.")
+@click.option("--dry-run", is_flag=True, help="Check everything, and compare a file with the cluster; send nothing.")
 @_engine
 @_store
 @_json
+@click.pass_context
 def apply(
+    context: click.Context,
     target: str,
     expression: str,
     name: str,
     timezone: str,
     typed: Sequence[str],
-    file: Path | None,
+    params: Path | None,
     concurrency: str,
     catch_up: int,
     suspended: bool | None,
+    file: Path | None,
+    prune: bool,
+    yes: bool,
     allow_tags: bool,
     dry_run: bool,
     engine: str,
     store: str | None,
     json_: bool,
 ) -> int:
-    """Make a schedule, or change the one of this name."""
+    """Make a schedule, or change the one of this name; without a FILE make all those of schedules.toml."""
+    _check_form(context, target)
+    if not target:
+        options = api.ScheduleOptions("", store, mutable_images=allow_tags, dry_run=dry_run)
+        return _apply_file(file, options, prune=prune, ask=not yes, json_=json_)
     from tidegate.engines.argo.workflow import Cron
 
     prepared = api.prepare(target)
-    parameters = values.parameters(prepared.plan, typed, file)
+    parameters = values.parameters(prepared.plan, typed, params)
     cron = Cron(expression, timezone, concurrency.capitalize(), catch_up, bool(suspended))
     options = api.ScheduleOptions(name, store, suspended is not None, allow_tags, dry_run)
     applied = api.schedule(prepared, parameters, cron, options)
     _print(_applied_json(applied), json_, _applied_text(applied, prepared.plan.name))
     return 0
+
+
+def _check_form(context: click.Context, target: str) -> None:
+    """Refuse options of one schedule beside a file of them, and the other way round."""
+    wrong = _OF_A_FILE if target else _OF_ONE
+    given = [n for n in wrong if context.get_parameter_source(n) is not click.core.ParameterSource.DEFAULT]
+    if given:
+        flag = "--" + {"typed": "param", "expression": "cron"}.get(given[0], given[0].replace("_", "-"))
+        of, other = ("a file of schedules", "leave FILE out") if target else ("one schedule", "name its FILE")
+        raise UsageError(f"{flag} is of {of}", allowed=f"To use it, {other}.", code="schedule-form")
+    if target and not context.params["expression"]:
+        raise UsageError(
+            "nothing says when it runs",
+            allowed="Five fields of cron, or @hourly, @daily, @weekly, @monthly, @yearly.",
+            hint=f"tidegate schedule apply {target} --cron '0 3 * * *'",
+            code="schedule-form",
+        )
+
+
+def _apply_file(file: Path | None, options: api.ScheduleOptions, *, prune: bool, ask: bool, json_: bool) -> int:
+    """Bring the cluster to what a file says, showing first what that changes."""
+    project = read_project(file.resolve().parent if file else None)
+    table = api.timetable(project, read_timetable(file or project.root / FILE), options)
+    found = table.compare()
+    gone = table.unwritten if prune else ()
+    if not json_:
+        click.echo("\n".join([*map(_difference, found), *(_unwritten(n, prune) for n in table.unwritten)]))
+    if options.dry_run or not (gone or any(a.action != "unchanged" for a in found)):
+        _told(found, json_)
+        return 0
+    if ask and not json_ and sys.stdin.isatty():
+        click.confirm("Apply?", abort=True)
+    done = [table.apply(o) if a.action != "unchanged" else a for o, a in zip(table.orders, found, strict=True)]
+    _told(done, json_)
+    for name in gone:
+        going = table.remove(name)
+        _print({"schedule": name, "action": "removed", "running": list(going)}, json_, [f"removed {name}"])
+    return 0
+
+
+def _difference(applied: Applied) -> str:
+    cron = applied.cron
+    said = ", ".join(applied.changes) if applied.changes else f"{cron.schedule} ({cron.timezone})"
+    return f"{_SIGNS[applied.action]} {applied.name:<24}  {said}"
+
+
+def _unwritten(name: str, prune: bool) -> str:
+    return f"- {name:<24}  is not in the file any more{'' if prune else '; --prune removes it'}"
+
+
+def _told(found: Sequence[Applied], json_: bool) -> None:
+    for applied in found:
+        if json_ or applied.action != "unchanged":
+            _print(_applied_json(applied), json_, [f"{applied.action} {applied.name}"])
 
 
 @command.command("ls")

@@ -6,7 +6,7 @@ One name is one schedule, changed in place. What does not carry our label is som
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -50,6 +50,7 @@ from tidegate.store.memory import MemoryStore
 from tidegate.store.runs import Runs
 from tidegate.store.schedules import ScheduleRecord, Schedules
 
+SOURCE_LABEL = "tidegate.dev/source"
 CRON_LABEL = "workflows.argoproj.io/cron-workflow"  # Argo's own: what carries it counts as a run of the schedule
 SETTLE_TRIES = 40
 _KINDS = (CRON_WORKFLOW, WORKFLOW_TEMPLATE)
@@ -67,6 +68,7 @@ class Order:
         parameters: run parameters, checked.
         cron: when and how; its ``suspended`` counts only for a new schedule, or together with ``settle``.
         settle: suspend or resume one that is there too.
+        source: the project whose file it is written in; empty for one that somebody typed, which leaves it as it was.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Order:
     parameters: Mapping[str, Any]
     cron: Cron
     settle: bool = False
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,11 @@ class Schedule:
     def pipeline(self) -> str:
         """The pipeline's name as a label has it."""
         return str(self.cron["metadata"]["labels"].get(PIPELINE_LABEL, ""))
+
+    @property
+    def source(self) -> str:
+        """The project whose file it is written in, empty where somebody typed it."""
+        return str(self.cron["metadata"]["labels"].get(SOURCE_LABEL, ""))
 
     @property
     def expression(self) -> str:
@@ -157,7 +165,7 @@ class Applied:
     Attributes:
         name: of the schedule.
         namespace: where it is.
-        action: ``created``, ``updated``, ``unchanged`` or, where nothing was sent, ``checked``.
+        action: ``created``, ``updated``, ``unchanged`` or, where no cluster was asked, ``checked``.
         changes: what is different from before.
         cron: when and how it runs now.
         parameters: the texts of its parameters.
@@ -204,8 +212,10 @@ def next_moments(cron: Cron, now: datetime, count: int = 3) -> list[datetime]:
 def bodies(order: Order, texts: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The WorkflowTemplate and the CronWorkflow of a schedule, checked."""
     template = workflow_template(order.name, order.packed, order.settings)
-    template["metadata"]["labels"][SCHEDULE_LABEL] = order.name
     cron = cron_workflow(order.name, order.packed.plan, order.cron, order.settings, texts)
+    template["metadata"]["labels"][SCHEDULE_LABEL] = order.name
+    for body in (template, cron) if order.source else ():
+        body["metadata"]["labels"][SOURCE_LABEL] = order.source
     check(template)
     check(cron)
     return template, cron
@@ -222,17 +232,46 @@ def apply(order: Order, cluster: Cluster, store: Store) -> Applied:
     before = look(cluster, namespace, name)
     schedules = Schedules(store)
     schedules.check_name(namespace, name)
-    if before and not order.settle:
-        order = replace(order, cron=replace(order.cron, suspended=before.suspended))
+    order = _settled(order, before)
     texts = given(order.parameters, Blobs(store, f"schedule-{name}"))
     template, cron = bodies(order, texts)
     _keep(cluster, namespace, name, schedules)
     schedules.put(_record(order, texts))
     cluster.apply(template)
     cluster.apply(cron)
-    changes = _changes(before, Schedule(name, cron, template)) if before else ()
+    return _applied(order, before, Schedule(name, cron, template))
+
+
+def compare(order: Order, cluster: Cluster) -> Applied:
+    """What ``apply`` would do; nothing is sent.
+
+    Raises:
+        UsageError: the name belongs to something else.
+        DefinitionError: something that cannot be said to Argo.
+    """
+    before = look(cluster, order.settings.namespace, order.name)
+    order = _settled(order, before)
+    template, cron = bodies(order, given(order.parameters, Blobs(MemoryStore("comparison"))))
+    return _applied(order, before, Schedule(order.name, cron, template))
+
+
+def _settled(order: Order, before: Schedule | None) -> Order:
+    """The order with what it leaves as it was."""
+    if not before:
+        return order
+    cron = order.cron if order.settle else replace(order.cron, suspended=before.suspended)
+    return replace(order, cron=cron, source=order.source or before.source)
+
+
+def _applied(order: Order, before: Schedule | None, after: Schedule) -> Applied:
+    changes = _changes(before, after) if before else ()
     action = "created" if not before else "updated" if changes else "unchanged"
-    return Applied(name, namespace, action, order.cron, texts, changes)
+    return Applied(order.name, order.settings.namespace, action, order.cron, after.parameters, changes)
+
+
+def unwritten(cluster: Cluster, namespace: str, source: str, written: Collection[str]) -> list[str]:
+    """The schedules of a project's file that are not written in it any more."""
+    return [s.name for s in every(cluster, namespace) if s.source == source and s.name not in written]
 
 
 def rehearse(order: Order) -> Applied:
@@ -265,6 +304,7 @@ def _changes(before: Schedule, after: Schedule) -> tuple[str, ...]:
         "overlap": before.spec.get("concurrencyPolicy") != after.spec["concurrencyPolicy"],
         "catch-up": before.spec.get("startingDeadlineSeconds") != after.spec["startingDeadlineSeconds"],
         "suspension": before.suspended != after.suspended,
+        "whose it is": before.source != after.source,
     }
     old, new = before.parameters, after.parameters
     parameters = [f"parameter {n}" for n in sorted({*old, *new}) if old.get(n) != new.get(n)]
