@@ -6,6 +6,7 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -501,6 +502,7 @@ def start_scheduled(found: Schedule, parameters: Mapping[str, Any], cluster: Clu
     """
     from tidegate.engines.argo.given import given
     from tidegate.engines.argo.schedule import run_name, start
+    from tidegate.engines.argo.site import first_record
     from tidegate.engines.argo.start import check_control, check_store
 
     plan, run_id = found.packed.plan, run_name(found.name, time.time())
@@ -508,9 +510,14 @@ def start_scheduled(found: Schedule, parameters: Mapping[str, Any], cluster: Clu
         policy.check_parameters(gate, parameters)
     values = check_given(plan, parameters)
     check_control(plan, values)
-    if values:
-        check_store(uri)
-    start(cluster, found, given(values, Blobs(open_store(uri), run_id)) if values else {}, run_id)
+    check_store(uri)
+    store = open_store(uri)
+    texts = given(values, Blobs(store, run_id))
+    start(cluster, found, texts, run_id)
+    with suppress(Trouble):  # its first pod writes the same, but for who typed this
+        record = first_record(run_id, found.packed, {**found.parameters, **texts}, Blobs(store, run_id), user_name())
+        Runs(store).keep_plan(plan.digest, found.packed.spec)
+        Runs(store).create(record)
     return run_id
 
 

@@ -12,7 +12,10 @@ import pytest
 from tidegate import cli
 from tidegate.engines.argo.cluster import CRON_WORKFLOW, WORKFLOW, WORKFLOW_TEMPLATE
 from tidegate.engines.argo.memory import MemoryCluster
+from tidegate.engines.argo.packed import unpack
+from tidegate.engines.argo.workflow import PLAN_ANNOTATION
 from tidegate.store.memory import MemoryStore
+from tidegate.store.runs import Runs
 
 ROOT = Path(__file__).parents[2]
 DIGEST = "sha256:" + "0" * 64
@@ -158,6 +161,20 @@ def test_a_run_right_now_takes_typed_parameters_and_refuses_wrong_ones(tidegate:
     assert {p["name"]: p["value"] for p in run["spec"]["arguments"]["parameters"]} == {"n": "7", "text": '"kept"'}
     assert said["run_id"] in tidegate("history", "tidal").out
     assert f"last {said['run_id']} PENDING" in tidegate("ls").out
+
+
+def test_a_run_right_now_is_whose_who_typed_it_and_one_by_the_clock_whose_who_made_the_schedule(
+    tidegate: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEGATE_USER", "maker")
+    tidegate.apply("-p", "n=3", "-p", f"text={'x' * 9000}")
+    monkeypatch.setenv("TIDEGATE_USER", "typist")
+    (said,) = tidegate("run", "tidal", "-p", "n=7", "--json").json
+    record = Runs(tidegate.store).read(said["run_id"])
+    assert (record.user, record.engine) == ("typist", "argo")
+    assert record.parameters == {"n": 7, "text": "x" * 9000, "flag": False}
+    template = tidegate.cluster.find(WORKFLOW_TEMPLATE, "tidal", "pipelines")
+    assert unpack(template["spec"]["podMetadata"]["annotations"][PLAN_ANNOTATION]).origin["user"] == "maker"  # type: ignore[index]
 
 
 def test_rm_names_the_runs_that_go_on(tidegate: Place) -> None:

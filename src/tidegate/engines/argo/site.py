@@ -65,20 +65,8 @@ class Site:
             return self.runs.read(self.pod.run_id)
         except NotFound:
             self.runs.keep_plan(self.plan.digest, self.packed.spec)
-            given = Arguments({n: v for n, v in self._given().items() if v is not None})
-            parameters = check_arguments(self.plan, given).parameters
-            origin: dict[str, Any] = dict(self.packed.origin)
-            record = RunRecord(self.pod.run_id, self.plan.name, self.plan.digest, dict(parameters), "argo", **origin)
-            self.runs.create(record)
+            self.runs.create(first_record(self.pod.run_id, self.packed, self.pod.arguments, self.blobs))
             return self.runs.read(self.pod.run_id)
-
-    def _given(self) -> dict[str, Any]:
-        declared = self.plan.root.interface.parameters
-        return {n: self._argument(text, declared[n].type) for n, text in self.pod.arguments.items() if n in declared}
-
-    def _argument(self, text: str, type_: str) -> Any:
-        digest = referenced(text)
-        return parsed(self.blobs.read_bytes(digest).decode() if digest else text, type_)
 
     @property
     def arguments(self) -> Arguments:
@@ -110,6 +98,20 @@ class Site:
             "pipelineTaskName": name,
             "error": {"code": 1, "message": str(error.get("message", ""))} if error else {"code": 0, "message": ""},
         }
+
+
+def first_record(run_id: str, packed: Packed, texts: Mapping[str, str], blobs: Blobs, user: str = "") -> RunRecord:
+    """The record of a run that Argo starts: by the clock it is whoever's who made the schedule, else somebody's."""
+    declared = packed.plan.root.interface.parameters
+    given = {n: _value(text, declared[n].type, blobs) for n, text in texts.items() if n in declared}
+    arguments = check_arguments(packed.plan, Arguments({n: v for n, v in given.items() if v is not None}))
+    origin: dict[str, Any] = {**packed.origin, **({"user": user} if user else {})}
+    return RunRecord(run_id, packed.plan.name, packed.plan.digest, dict(arguments.parameters), "argo", **origin)
+
+
+def _value(text: str, type_: str, blobs: Blobs) -> Any:
+    digest = referenced(text)
+    return parsed(blobs.read_bytes(digest).decode() if digest else text, type_)
 
 
 def run_context(plan: Plan, record: RunRecord, store: str) -> dict[str, str]:
