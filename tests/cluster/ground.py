@@ -53,6 +53,12 @@ class Ground:
         """A flow's definition: a file of the project, or a compiled one of ours by name."""
         return str(self.root / flow) if flow.endswith(".py") else str(self.flows / f"{flow}.yaml")
 
+    def refused(self, flow: str) -> Path:
+        """The file of a definition that is not among the flows since something is wrong with it."""
+        folder = self.flows / "refused"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{flow}.yaml"
+
     def start(self, *words: str, **env: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "tidegate", *words]
         return subprocess.Popen(

@@ -32,11 +32,11 @@ def test_a_folder_as_store_is_refused(result: Ran) -> None:
 
 def renamed(ground: Ground) -> Ran:
     """A definition whose name has no letter that Kubernetes takes."""
-    file = ground.flows / "unnamed.yaml"
+    file = ground.refused("unnamed")
     body = yaml.safe_load((ground.flows / "plain.yaml").read_text())
     body["pipelineInfo"]["name"] = "日本"
     file.write_text(yaml.safe_dump(body))
-    return ground.there("unnamed")
+    return ground.there("refused/unnamed")
 
 
 @ahead(renamed)
@@ -46,7 +46,7 @@ def test_a_name_that_gives_no_name_for_an_object_is_refused(result: Ran) -> None
 
 def tagged(ground: Ground) -> tuple[Ran, Ran]:
     """A definition whose image is named by tag."""
-    file = ground.flows / "tagged.yaml"
+    file = ground.refused("tagged")
     tag = ground.images["kfp"].partition("@")[0] + ":1"
     file.write_text(
         (ground.flows / "plain.yaml")
@@ -54,7 +54,7 @@ def tagged(ground: Ground) -> tuple[Ran, Ran]:
         .replace(ground.images["kfp"], tag)
         .replace("name: plain", "name: tagged")
     )
-    return ground.there("tagged"), ground.there("tagged", "--allow-tags")
+    return ground.there("refused/tagged"), ground.there("refused/tagged", "--allow-tags")
 
 
 @ahead(tagged)

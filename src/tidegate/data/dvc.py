@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from tidegate.errors import Damaged, NotFound, Trouble, UsageError
+from tidegate.project import user_name
 from tidegate.store.blobs import Content, digest_path
 
 _REFERENCE = re.compile(r"dvc\+(?P<repo>.+)@(?P<rev>[^@:]+):(?P<path>[^#]+?)(?:#md5=(?P<md5>[0-9a-f]{32}(?:\.dir)?))?")
@@ -151,18 +152,26 @@ def _md5(dvc_file: str, reference: str) -> str:
 
 
 def _dvc_get(pin: Pin, repo: str, target: Path) -> None:
-    command = [sys.executable, "-m", "dvc", "get", "--quiet", "--rev", pin.commit, "-o", str(target)]
-    quiet = {"DVC_NO_ANALYTICS": "1", "GIT_TERMINAL_PROMPT": "0"}
+    command = [sys.executable, "-m", "dvc", "get", "--rev", pin.commit, "-o", str(target)]
+    own = {
+        "DVC_NO_ANALYTICS": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "LOGNAME": user_name(),  # for the history of its clone: a user of a container need not have a name
+        "DVC_SITE_CACHE_DIR": str(target.with_name("site")),  # not the machine's, which need not be writable
+    }
     done = subprocess.run(
         [*command, "--", repo, pin.path],
         capture_output=True,
         text=True,
-        env={**os.environ, **quiet},
+        env={**os.environ, **own},
         check=False,
     )
     if done.returncode == 0:
         return
-    said = done.stderr.strip().splitlines()[-1:] or ["no message"]
+    lines = done.stderr.strip().splitlines()
+    said = (
+        [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines[-1:] or ["no message"]
+    )
     if "No module named dvc" in done.stderr:
         raise Trouble("DVC is not installed", hint="pip install 'tidegate[dvc]'", code="dvc-missing")
     raise NotFound(
