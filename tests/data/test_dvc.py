@@ -101,7 +101,7 @@ def test_a_missing_remote_object_is_said_with_what_to_type(repo: Path, tmp_path:
     with pytest.raises(NotFound, match="DVC cannot bring") as e:
         fetch(resolve(f"dvc+{repo}@v2:reviews"), tmp_path / "out")
     assert "dvc push" in e.value.hint
-    assert "failed to get 'reviews'" in e.value.found, "DVC's own words, not its last ones"
+    assert "remote/files" in e.value.found, "DVC's own words, not its last ones"
 
 
 @pytest.mark.parametrize(
