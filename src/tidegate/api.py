@@ -221,10 +221,12 @@ def check_run(prepared: Prepared, parameters: Mapping[str, Any], options: Option
 def _check_engine(prepared: Prepared, options: Options) -> None:
     if options.engine == LOCAL:
         return check_host(prepared.plan, read_host(prepared.project))
-    from tidegate.engines.argo.start import check_store
+    from tidegate.engines.argo.start import argo_settings, check_store
+    from tidegate.engines.argo.workflow import check_launcher
 
     check_store(options.store or prepared.project.store_uri)
-    return check_images(prepared, mutable=options.mutable_images)
+    check_images(prepared, mutable=options.mutable_images)
+    return check_launcher(argo_settings(prepared.project))
 
 
 def run(
@@ -292,6 +294,13 @@ def _check_same(
             f"run {record.id} began on the engine {record.engine}",
             allowed="A run goes on where it began.",
             hint=f"--engine {record.engine}",
+            code="resume-changed",
+        )
+    if record.pipeline != prepared.plan.name:
+        raise DefinitionError(
+            f"run {record.id} is of the pipeline {record.pipeline!r}, not of {prepared.plan.name!r}",
+            allowed="A run goes on with the definition that it began with.",
+            hint=f"tidegate run {record.target or 'FILE'} --resume {record.id}",
             code="resume-changed",
         )
     if record.plan_digest != prepared.plan.digest:

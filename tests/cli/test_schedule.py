@@ -15,7 +15,7 @@ from tidegate.engines.argo.memory import MemoryCluster
 from tidegate.engines.argo.packed import unpack
 from tidegate.engines.argo.workflow import PLAN_ANNOTATION
 from tidegate.store.memory import MemoryStore
-from tidegate.store.runs import Runs
+from tidegate.store.runs import OutcomeRecord, RunRecord, Runs
 
 ROOT = Path(__file__).parents[2]
 DIGEST = "sha256:" + "0" * 64
@@ -47,7 +47,10 @@ class Place:
         self.cluster, self.store, self._capsys = MemoryCluster(), MemoryStore("team"), capsys
 
     def __call__(self, *args: str) -> Said:
-        code = cli._main(["schedule", *args])
+        return self.main("schedule", *args)
+
+    def main(self, *args: str) -> Said:
+        code = cli._main([*args])
         out, err = self._capsys.readouterr()
         return Said(code, out, err)
 
@@ -175,6 +178,25 @@ def test_a_run_right_now_is_whose_who_typed_it_and_one_by_the_clock_whose_who_ma
     assert record.parameters == {"n": 7, "text": "x" * 9000, "flag": False}
     template = tidegate.cluster.find(WORKFLOW_TEMPLATE, "tidal", "pipelines")
     assert unpack(template["spec"]["podMetadata"]["annotations"][PLAN_ANNOTATION]).origin["user"] == "maker"  # type: ignore[index]
+
+
+def test_a_run_is_stopped_from_elsewhere_once(tidegate: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.cli.runs.open_store", lambda uri=None: tidegate.store)
+    tidegate.apply("-p", "n=3")
+    (said,) = tidegate("run", "tidal", "--json").json
+    assert tidegate.main("runs", "stop", said["run_id"]).out == f"run {said['run_id']} was told to end\n"
+    (run,) = tidegate.cluster.list(WORKFLOW)
+    assert run["spec"]["shutdown"] == "Terminate"
+    Runs(tidegate.store).finish(said["run_id"], OutcomeRecord("CANCELED"))
+    assert "error[run-ended]" in tidegate.main("runs", "stop", said["run_id"]).err
+    Runs(tidegate.store).create(RunRecord("here", "p", "sha256:0"))
+    assert "error[run-here]" in tidegate.main("runs", "stop", "here").err
+
+
+def test_nothing_there_is_said(tidegate: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.cli.runs.open_store", lambda uri=None: tidegate.store)
+    assert tidegate("ls") == (0, "", "no schedules in the namespace pipelines\n")
+    assert tidegate.main("runs", "ls") == (0, "", "no runs in memory:team\n")
 
 
 def test_rm_names_the_runs_that_go_on(tidegate: Place) -> None:

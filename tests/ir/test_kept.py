@@ -145,3 +145,16 @@ def test_what_changed_while_it_was_read_is_not_kept(tmp_path: Path) -> None:
         os.utime(file)
     kept.keep(str(file), api.Definition({"new": 1}), sources)
     assert kept.find(str(file)) == definition
+
+
+def test_a_lock_that_was_not_there_before_counts(project: Path) -> None:
+    old(
+        project / "pkg/work.py",
+        "import tidegate\n\n@tidegate.component(image='train')\ndef work() -> int:\n    return 1\n",
+    )
+    text = "import sys\nfrom kfp import dsl\nfrom pkg.work import work\nprint('TRACED', file=sys.stderr)\n"
+    old(project / "q.py", f"{text}\n@dsl.pipeline(name='q')\ndef q():\n    work()\n")
+    assert dry_run(project, "q.py")[0]
+    assert not dry_run(project, "q.py")[0]
+    old(project / "images.lock", f"version = 1\n[family.train]\nimage = 'registry.example/train@sha256:{'0' * 64}'\n")
+    assert dry_run(project, "q.py")[0]

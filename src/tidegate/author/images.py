@@ -62,12 +62,12 @@ def read_lock(root: Path) -> ImagesLock:
         ConfigError: the file cannot be parsed, or an image in it has no digest.
     """
     path = root / "images.lock"
-    if not path.is_file():
-        return ImagesLock()
     try:
-        parsed = tomllib.loads(path.read_text())
+        parsed = tomllib.loads(path.read_text())  # opened though it may be absent: kept definitions note that it is
         families = {name: _family(name, body) for name, body in parsed.get("family", {}).items()}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, TypeError) as e:
+    except FileNotFoundError:
+        return ImagesLock()
+    except (OSError, ValueError, AttributeError, TypeError) as e:
         raise ConfigError(
             f"{path} cannot be read: {e}",
             hint=REBUILD,

@@ -21,8 +21,8 @@ from tidegate.errors import TidegateError
 
 # name -> (module, help): the help stands here so that `tidegate --help` imports no command
 COMMANDS = {
-    "run": ("tidegate.cli.run", "Run a pipeline on this machine."),
-    "compile": ("tidegate.cli.compile", "Compile a pipeline to kfp's IR."),
+    "run": ("tidegate.cli.run", "Run a pipeline, here or on Argo."),
+    "compile": ("tidegate.cli.compile", "Compile a pipeline to kfp's IR or Argo objects."),
     "schedule": ("tidegate.cli.schedule", "Run pipelines by the clock on a cluster."),
     "runs": ("tidegate.cli.runs", "List runs, show one, compare two, read logs, forget some."),
     "cache": ("tidegate.cli.cache", "Remove what nothing needs any more."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -43,6 +43,14 @@ class Progress:
         """Stop showing what is running."""
         if self._live:
             self._live.stop()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the terminal to a question."""
+        with self._lock:
+            if self._live:
+                self._live.stop()
+            yield
 
     def report(self, event: Event) -> None:
         """Print one event."""

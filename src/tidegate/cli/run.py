@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import click
 from tidegate import api
 from tidegate.cli import values
 from tidegate.cli.progress import Progress, failure
-from tidegate.plan.events import FAILED, SUCCEEDED
+from tidegate.plan.events import FAILED, RUNNING, SUCCEEDED
 from tidegate.plan.model import Dag, Plan
 from tidegate.plan.value import Artifact
 from tidegate.project import read_project
@@ -81,11 +82,11 @@ def command(
         engine,
         logs,
         allow_tags,
-        _stop_or_detach,
     )
     if dry_run:
         return _dry_run(prepared, parameters, options, as_json)
     with Progress(sys.stderr if as_json else sys.stdout, logs=logs) as progress:
+        options = replace(options, interrupted=lambda: _stop_or_detach(progress))
         run = api.run(prepared, parameters, options, progress.report)
     if run.notice:
         click.echo(f"note: {run.notice}", err=True)
@@ -96,12 +97,13 @@ def command(
     return {SUCCEEDED: 0, FAILED: 1}.get(run.state, 130)
 
 
-def _stop_or_detach() -> str:
+def _stop_or_detach(progress: Progress) -> str:
     """Ask, where somebody can answer, whether a run on a cluster is to end or only no longer to be watched."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return "stop"
     try:
-        answer = click.prompt("the run goes on in the cluster: [stop] it, or detach", default="stop", err=True)
+        with progress.paused():
+            answer = click.prompt("the run goes on in the cluster: stop it, or detach?", default="stop", err=True)
     except (click.Abort, KeyboardInterrupt):  # no answer decides nothing: the run goes on
         return "detach"
     return "detach" if answer.strip().lower().startswith("d") else "stop"
@@ -168,11 +170,20 @@ def _path(run: api.Run, artifact: Artifact) -> Path | None:
         return None
 
 
+def _count(steps: int) -> str:
+    return f"{steps} step{'' if steps == 1 else 's'}"
+
+
 def _show(run: api.Run, store: str | None, *, err: bool) -> None:
     cached = sum(s.cached for s in run.outcome.steps)
     ran = sum(s.state == SUCCEEDED and not s.cached for s in run.outcome.steps)
-    text = f"run {run.id} {run.state} in {run.outcome.seconds:.1f} s: {ran} steps ran, {cached} from the cache"
-    if run.outcome.error:
+    text = f"run {run.id} {run.state} in {run.outcome.seconds:.1f} s: {_count(ran)} ran, {cached} from the cache"
+    if run.state == RUNNING:
+        text = (
+            f"run {run.id} goes on in the cluster\n"
+            f"  → tidegate runs show {run.id}, tidegate runs stop {run.id}, kubectl get workflow {run.id} --watch"
+        )
+    elif run.outcome.error:
         again = shlex.join(["tidegate", *_without_resume(sys.argv[1:]), "--resume", run.id])
         step = run.outcome.error.get("step", "")
         where = ["--store", store] if store else []

@@ -11,9 +11,10 @@ import click
 from tidegate.cli.progress import first_line
 from tidegate.cli.values import as_json
 from tidegate.engines.local.scratch import refuse_going
-from tidegate.errors import Damaged, NotFound, Refused, UsageError
+from tidegate.errors import Conflict, Damaged, NotFound, Refused, UsageError
 from tidegate.plan.difference import definition_changes, run_changes
 from tidegate.plan.events import RUNNING, SKIPPED
+from tidegate.project import read_project
 from tidegate.store.gc import remove_runs
 from tidegate.store.open import open_store
 from tidegate.store.runs import Runs
@@ -21,7 +22,7 @@ from tidegate.store.runs import Runs
 
 @click.group("runs")
 def command() -> None:
-    """List runs, show one, compare two, read logs, forget some."""
+    """List runs, show one, compare two, read logs, stop one, forget some."""
 
 
 def _runs(store: str | None) -> Runs:
@@ -51,7 +52,10 @@ def _state(runs: Runs, run_id: str) -> str:
 def ls(store: str | None, limit: int, json_: bool) -> None:
     """List the newest runs."""
     runs = _runs(store)
-    for record in runs.list(limit):
+    found = list(runs.list(limit))
+    if not found and not json_:
+        click.echo(f"no runs in {runs.store.uri}", err=True)
+    for record in found:
         state = _state(runs, record.id)
         if json_:
             click.echo(json.dumps({"run_id": record.id, "pipeline": record.pipeline, "state": state}))
@@ -136,6 +140,32 @@ def logs(run: str, step: str | None, store: str | None) -> None:
             click.echo(f"== {path}", err=True)
             sys.stdout.buffer.write(runs.read_log(run_id, path))
             sys.stdout.flush()
+
+
+@command.command("stop")
+@click.argument("run")
+@click.option("--store", metavar="URI")
+def stop(run: str, store: str | None) -> None:
+    """Stop a run that goes on in a cluster: its pods are told to end, nothing new starts."""
+    from tidegate.api import ARGO
+    from tidegate.engines.argo.engine import stop as end
+    from tidegate.engines.argo.kube import open_cluster
+    from tidegate.engines.argo.settings import read_settings
+
+    runs = _runs(store)
+    record = runs.read(_id(runs, run))
+    if outcome := runs.outcome(record.id):
+        raise Conflict(f"run {record.id} has ended: {outcome.state}", code="run-ended")
+    if record.engine != ARGO:
+        raise UsageError(
+            f"run {record.id} goes on where somebody started it",
+            allowed="Runs of a cluster.",
+            hint="Ctrl-C in its terminal, or kill -TERM of its tidegate run",
+            code="run-here",
+        )
+    settings = read_settings(read_project())
+    end(open_cluster(settings.context), settings.namespace, record.id)
+    click.echo(f"run {record.id} was told to end")
 
 
 @command.command("rm")

@@ -163,7 +163,10 @@ def ls(target: str, engine: str, store: str | None, json_: bool) -> None:
 
     plan = api.prepare(target).plan if target else None
     cluster, namespace = _place()
-    for row in rows(cluster, namespace, _runs(store), datetime.now(UTC)):
+    found = rows(cluster, namespace, _runs(store), datetime.now(UTC))
+    if not found and not json_:
+        click.echo(f"no schedules in the namespace {namespace}", err=True)
+    for row in found:
         drift = differs(row.schedule, plan) if plan else None
         _print(_row_json(row, drift), json_, _row_text(row, drift))
 
@@ -209,7 +212,9 @@ def resume(name: str, engine: str) -> None:
 
     cluster, namespace = _place()
     before = settle(cluster, namespace, name, False)
-    click.echo(f"{name} {'runs' if before.suspended else 'ran already'} at {before.expression} ({before.zone})")
+    click.echo(
+        f"{name} {'runs' if before.suspended else 'was not suspended: it runs'} at {before.expression} ({before.zone})"
+    )
 
 
 @command.command("run")

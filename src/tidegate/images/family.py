@@ -86,7 +86,7 @@ def read(project: Project, name: str, base: str = "") -> Family:
         raise NotFound(
             f"there is no image family {name!r}",
             allowed=", ".join(known) or "The project has none.",
-            hint=f"Make images/{name}/requirements.txt, a lock with hashes.",
+            hint=f"Copy images/base of tidegate's repository, or make images/{name}/requirements.txt: docs/images.md",
             code="family-missing",
         )
     folder = project.root / "images" / name

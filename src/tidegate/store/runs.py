@@ -121,7 +121,9 @@ class Runs:
         try:
             return self._read(f"{_folder(run_id)}/run.json", RunRecord)
         except NotFound:
-            raise NotFound(f"there is no run {run_id!r}", hint="tidegate runs ls", code="run-not-found") from None
+            raise NotFound(
+                f"there is no run {run_id!r} in {self.store.uri}", hint="tidegate runs ls", code="run-not-found"
+            ) from None
 
     def step(self, run_id: str, record: StepRecord) -> None:
         """Write the record of a step that ended, replacing that of an earlier try."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.engines.test_random_plans import Writer
-from tidegate.engines.argo.cluster import POD, RUN_LABEL, WORKFLOW, Change, Cluster, Kind, Object
+from tidegate.engines.argo.cluster import POD, RUN_LABEL, WORKFLOW, WORKFLOW_LABEL, Change, Cluster, Kind, Object
 from tidegate.engines.argo.engine import DETACH, ArgoEngine
 from tidegate.engines.argo.memory import MemoryCluster
 from tidegate.engines.argo.packed import Packed
@@ -207,7 +207,7 @@ def test_a_pod_whose_image_is_missing_ends_the_run_after_a_minute() -> None:
     assert outcome.error
     assert "no such image" in outcome.error["message"]
     assert outcome.error["step"] == "a"
-    assert [e.text for e in play.said(Notice)] == ["a cannot start: ImagePullBackOff: no such image"]
+    assert [e.text for e in play.said(Notice)] == ["a has not started yet: ImagePullBackOff: no such image"]
     found = play.cluster.find(WORKFLOW, RUN, SETTINGS.namespace)
     assert found
     assert found["spec"]["shutdown"] == "Terminate"
@@ -226,6 +226,24 @@ def test_ctrl_c_stops_the_run_or_leaves_it_as_is_wished() -> None:
     assert left.run().state == RUNNING
     found = [p.cluster.find(WORKFLOW, RUN, SETTINGS.namespace) for p in (stopped, left)]
     assert [f and f["spec"].get("shutdown") for f in found] == ["Terminate", None]
+
+
+def test_after_a_stop_a_pod_that_goes_on_has_the_time_to_record_its_end() -> None:
+    play = Play(Played(breaks(KeyboardInterrupt())))
+    meta = {"name": "p", "namespace": SETTINGS.namespace, "labels": {WORKFLOW_LABEL: RUN}}
+    play.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": {"phase": "Running"}})
+
+    def pause(seconds: float) -> None:
+        play.now += seconds
+        play.cluster.patch(WORKFLOW, RUN, SETTINGS.namespace, {"status": {"phase": "Failed"}})
+        if play.now > 5:
+            play.step("a", CANCELED)
+            play.cluster.patch(POD, "p", SETTINGS.namespace, {"status": {"phase": "Failed"}})
+
+    play.pause = pause  # type: ignore[method-assign]
+    outcome = play.run()
+    assert (outcome.state, outcome.steps[0].state) == (CANCELED, CANCELED)
+    assert 5 < play.now < 7
 
 
 def test_a_step_that_succeeded_without_a_record_is_in_another_store() -> None:

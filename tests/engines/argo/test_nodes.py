@@ -18,6 +18,7 @@ def node(message: str, phase: str = "Failed") -> Node:
         ("Pod was active on the node longer than the specified deadline", "step-timeout"),
         ("Step exceeded its deadline", "run-timeout"),
         ("main: Error (exit code 143)", "step-terminated"),
+        ("main: Error (exit code 137)", "pod-killed"),
         ('pods "x" is forbidden: violates PodSecurity "restricted:latest"', "pod-refused"),
         ('pods "x" is forbidden: exceeded quota: few, requested: pods=1, used: pods=0, limited: pods=0', "pod-quota"),
         ('CreateContainerConfigError: secret "absent" not found', "pod-config"),

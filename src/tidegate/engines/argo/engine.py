@@ -262,7 +262,7 @@ class _Watch:
             self.stuck.pop(path, None)
         elif path not in self.stuck:
             self.stuck[path] = self.engine.clock(), reason
-            self.report(Notice(f"{path} cannot start: {reason}"))
+            self.report(Notice(f"{path} has not started yet: {reason}"))
 
     def _end_what_is_stuck(self) -> None:
         """A pod whose image or Secret is missing waits for ever: after a minute the run ends."""
@@ -280,9 +280,15 @@ class _Watch:
             while engine.clock() < until:
                 found = engine.cluster.find(WORKFLOW, engine.record.id, engine.settings.namespace)
                 self.latest = found or self.latest
-                if not found or nodes.root_phase(found):
+                if not found or (nodes.root_phase(found) and not self._going()):
                     return
                 engine.pause(0.5)
+
+    def _going(self) -> bool:
+        """Whether a pod goes on: what it was doing it records when it ends."""
+        engine = self.engine
+        pods = engine.cluster.list(POD, engine.settings.namespace, {WORKFLOW_LABEL: engine.record.id})
+        return any(p.get("status", {}).get("phase") == "Running" for p in pods)
 
     def outcome(self, state: str) -> Outcome:
         """How the run ended; what was not reported yet is reported."""

@@ -207,6 +207,13 @@ class KubeCluster:
         )
 
     def _error(self, method: str, path: str, status: int, message: str) -> Exception:
+        if status == 404 and "namespaces" in message:
+            return NotFound(
+                f"{self.address} has no such namespace: {message}",
+                allowed="One that is there: kubectl get namespaces",
+                hint="namespace = … in [tool.tidegate.argo], or TIDEGATE_ARGO_NAMESPACE",
+                code="namespace-missing",
+            )
         if status == 404:
             return NotFound(f"the cluster has no such thing: {message}", hint=f"kubectl get --raw {path}")
         if status == 409:

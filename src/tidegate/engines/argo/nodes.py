@@ -30,9 +30,13 @@ _CAUSES = {
     "pod deleted": "pod-lost",
     "(exit code 143)": "step-terminated",
     "Evicted": "pod-lost",
+    "(exit code 137)": "pod-killed",
 }
-OTHER, TERMINATED = "pod-failed", "step-terminated"
-_TOLD = "it was told to end: its pod was deleted, or the run was stopped"
+OTHER, TERMINATED, KILLED = "pod-failed", "step-terminated", "pod-killed"
+_TOLD = {
+    TERMINATED: "; it was told to end: its pod was deleted, or the run was stopped",
+    KILLED: "; it was killed: its pod was deleted and did not end in time, or its node lacked memory or went away",
+}
 
 
 @dataclass(frozen=True)
@@ -115,8 +119,10 @@ def lost(node: Node, namespace: str) -> dict[str, Any]:
 def cause(node: Node, text: str, namespace: str) -> dict[str, Any]:
     """Why a step failed, with a code of ours by what Argo or Kubernetes says of it."""
     code = next((code for found, code in _CAUSES.items() if found in text), OTHER)
-    text += f"; {_TOLD}" if code == TERMINATED else ""
+    text += _TOLD.get(code, "")
     hint = f"kubectl -n {namespace} describe pod {node.pod}"
+    if code == "argo-image":
+        hint = f"Look at the image's name and tag, and at the right to pull it; {hint}"
     return {"code": code, "message": f"pod {node.pod}: {text}", "hint": hint}
 
 
@@ -127,4 +133,4 @@ def by_signal(recorded: Mapping[str, Any] | None) -> bool:
 
 def ended_early(node: Mapping[str, Any] | None, recorded: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """Why a step was told to end: Argo's reason where it gives more than the exit code, else the step's own words."""
-    return node if node and (node["code"] not in (OTHER, TERMINATED) or not recorded) else recorded
+    return node if node and (node["code"] not in (OTHER, TERMINATED, KILLED) or not recorded) else recorded

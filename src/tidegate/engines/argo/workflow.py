@@ -115,13 +115,12 @@ def _labels(plan: Plan) -> dict[str, str]:
     return {**MANAGED, PIPELINE_LABEL: object_name(plan.name)}
 
 
-def workflow_spec(packed: Packed, settings: ArgoSettings, arguments: Mapping[str, str]) -> dict[str, Any]:
-    """The specification that all three have in common.
+def check_launcher(settings: ArgoSettings) -> None:
+    """Refuse settings without an image for the launcher.
 
     Raises:
-        DefinitionError: something that cannot be said to Argo, or too much of it.
+        DefinitionError: they name none (code ``argo-image``).
     """
-    plan = packed.plan
     if not settings.image:
         raise DefinitionError(
             "no image holds the launcher",
@@ -129,6 +128,16 @@ def workflow_spec(packed: Packed, settings: ArgoSettings, arguments: Mapping[str
             hint="tidegate images build base --push REGISTRY, or image = … in [tool.tidegate.argo]",
             code="argo-image",
         )
+
+
+def workflow_spec(packed: Packed, settings: ArgoSettings, arguments: Mapping[str, str]) -> dict[str, Any]:
+    """The specification that all three have in common.
+
+    Raises:
+        DefinitionError: something that cannot be said to Argo, or too much of it.
+    """
+    plan = packed.plan
+    check_launcher(settings)
     if unknown := sorted(set(plan.settings) - _PIPELINE_SETTINGS):
         raise DefinitionError(
             f"the pipeline setting {unknown[0]!r} is not known",
