@@ -25,6 +25,7 @@ COMMANDS = {
     "compile": ("tidegate.cli.compile", "Compile a pipeline to kfp's IR."),
     "schedule": ("tidegate.cli.schedule", "Run pipelines by the clock on a cluster."),
     "runs": ("tidegate.cli.runs", "List runs, show one, compare two, read logs, forget some."),
+    "data": ("tidegate.cli.data", "Pin datasets, bring them, check what is there."),
     "cache": ("tidegate.cli.cache", "Remove what nothing needs any more."),
     "model": ("tidegate.cli.model", "List models, show versions, promote one, mirror into MLflow."),
     "gate": ("tidegate.cli.gate", "Judge evidence by a policy."),
