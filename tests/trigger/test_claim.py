@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.errors import Damaged
 from tidegate.store.memory import MemoryStore
-from tidegate.trigger.claim import HOLD, Claims, Lease, done_key, run_id_of, work_of
+from tidegate.trigger.claim import HOLD, Claims, Done, Lease, done_key, run_id_of, work_of
 
 LEASE = 60.0
 WORK = "0" * 64
@@ -146,6 +149,21 @@ def test_an_outcome_that_was_marked_between_the_look_and_the_claim_ends_the_clai
     b.take(WORK)
     clock.now += LEASE
     assert b.take(WORK) is None
+
+
+def test_the_first_outcome_stays_whoever_is_late(store: MemoryStore) -> None:
+    first = json.dumps(asdict(Done("run", "SUCCEEDED", 2))).encode()
+
+    class Late(MemoryStore):
+        def put_new(self, key: str, data: bytes) -> bool:
+            if key == done_key(WORK):  # the process was stopped here, and another marked its outcome
+                self.put(key, first)
+            return super().put_new(key, data)
+
+    claims, _ = watcher(Late())
+    done = taken(claims).mark("run", "FAILED", {})
+    assert done
+    assert (done.state, done.epoch) == ("SUCCEEDED", 2)
 
 
 def test_an_outcome_that_cannot_be_read_is_damage_and_not_new_work(store: MemoryStore) -> None:

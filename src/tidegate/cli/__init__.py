@@ -24,6 +24,7 @@ COMMANDS = {
     "run": ("tidegate.cli.run", "Run a pipeline on this machine."),
     "compile": ("tidegate.cli.compile", "Compile a pipeline to kfp's IR."),
     "schedule": ("tidegate.cli.schedule", "Run pipelines by the clock on a cluster."),
+    "watch": ("tidegate.cli.watch", "Run a pipeline when its data is new."),
     "runs": ("tidegate.cli.runs", "List runs, show one, compare two, read logs, forget some."),
     "data": ("tidegate.cli.data", "Pin datasets, bring them, check what is there."),
     "cache": ("tidegate.cli.cache", "Remove what nothing needs any more."),

@@ -77,8 +77,12 @@ def work_of(pipeline: str, parameters: Mapping[str, Any], data: Mapping[str, str
 
 def run_id_of(name: str, work: str) -> str:
     """The id of the one run of a piece of work, which names an object of Kubernetes too."""
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-")
-    return f"{slug or 'run'}-{work[:16]}"
+    return f"{slug(name)}-{work[:16]}"
+
+
+def slug(name: str) -> str:
+    """A pipeline's name in at most 40 of a-z, 0-9 and '-'."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:40].strip("-") or "run"
 
 
 class Claims:
