@@ -148,6 +148,27 @@ def test_a_killed_watchers_run_is_taken_over_after_the_lease(project: Path, tide
     assert len([*project.glob(".tidegate/claims/*/00000[0-9]")]) == 2
 
 
+@pytest.mark.long
+def test_a_holder_stopped_past_its_lease_and_continued_leaves_one_outcome(project: Path) -> None:
+    words = [sys.executable, "-m", "tidegate", *command("-p", f"wait={project}/go", "--lease", "2")]
+    holder = subprocess.Popen(words, start_new_session=True)
+    wait_until(lambda: any(project.glob(".tidegate/runs/*/run.json")))
+    other = subprocess.Popen(words, start_new_session=True)
+    try:
+        holder.send_signal(signal.SIGSTOP)
+        wait_until(lambda: any(project.glob(".tidegate/claims/*/000002")))
+        holder.send_signal(signal.SIGCONT)
+        (project / "go").touch()
+        wait_until(lambda: any(project.glob(".tidegate/claims/*/done")))
+    finally:
+        for process in (holder, other):
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+    [done] = project.glob(".tidegate/claims/*/done")
+    assert json.loads(done.read_text())["epoch"] == 2
+    assert states(project) == ["SUCCEEDED"]
+
+
 @pytest.mark.parametrize(
     ("args", "exit_code", "code"),
     [

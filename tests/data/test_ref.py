@@ -1,37 +1,22 @@
 """Dataset references of every kind: a moving name is resolved once, a pin stays what it is, what is fetched is checked."""
 
 import os
-import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.servers import free_port, moto
+from tests.servers import DataBucket, data_bucket, free_port, moto
 from tidegate.data import ref
 from tidegate.data.digests import Digests
 from tidegate.errors import Damaged, NotFound, Trouble, UsageError
 from tidegate.store.blobs import digest_path
 from tidegate.store.memory import MemoryStore
-
-
-class Bucket:
-    """A bucket with its client; ``age`` puts an object's time back, which S3 tells to the second only."""
-
-    def __init__(self, client: Any, name: str) -> None:
-        self.client, self.name = client, name
-
-    def put(self, key: str, text: str) -> None:
-        self.client.put_object(Bucket=self.name, Key=key, Body=text.encode())
-
-    def uri(self, key: str = "data") -> str:
-        return f"s3://{self.name}/{key}"
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +26,8 @@ def s3() -> Iterator[str]:
 
 
 @pytest.fixture
-def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    import boto3
-
-    for key, value in {
-        "AWS_ENDPOINT_URL": s3, "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "us-east-1",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(key, value)
-    client = boto3.client("s3", endpoint_url=s3, region_name="us-east-1")
-    name = f"data-{secrets.token_hex(4)}"
-    client.create_bucket(Bucket=name)
-    return Bucket(client, name)
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> DataBucket:
+    return data_bucket(s3, monkeypatch.setenv)
 
 
 class Page:
@@ -120,7 +96,7 @@ def test_a_marker_counts_only_while_nothing_is_younger(tmp_path: Path) -> None:
     assert not ref.resolve(reference).complete, "it grows again"
 
 
-def test_objects_are_pinned_by_what_is_listed_and_come_checked(bucket: Bucket, tmp_path: Path) -> None:
+def test_objects_are_pinned_by_what_is_listed_and_come_checked(bucket: DataBucket, tmp_path: Path) -> None:
     bucket.put("data/a.csv", "1")
     bucket.put("data/deep/b.csv", "2")
     pin = ref.resolve(bucket.uri())
@@ -137,7 +113,7 @@ def test_objects_are_pinned_by_what_is_listed_and_come_checked(bucket: Bucket, t
     assert (e.value.code, (tmp_path / "late").exists()) == ("data-moved", False)
 
 
-def test_a_version_that_the_bucket_keeps_is_found_behind_later_ones(bucket: Bucket, tmp_path: Path) -> None:
+def test_a_version_that_the_bucket_keeps_is_found_behind_later_ones(bucket: DataBucket, tmp_path: Path) -> None:
     bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
     bucket.put("data.csv", "one")
     pin = ref.resolve(bucket.uri("data.csv"))
@@ -148,7 +124,7 @@ def test_a_version_that_the_bucket_keeps_is_found_behind_later_ones(bucket: Buck
     assert ref.resolve(bucket.uri("data.csv")).identity != pin.identity
 
 
-def test_a_prefix_with_a_marker_is_complete_until_something_follows(bucket: Bucket) -> None:
+def test_a_prefix_with_a_marker_is_complete_until_something_follows(bucket: DataBucket) -> None:
     from tidegate.data.objects import Found, _is_complete
 
     bucket.put("data/a", "1")
@@ -160,7 +136,9 @@ def test_a_prefix_with_a_marker_is_complete_until_something_follows(bucket: Buck
     assert not _is_complete([*written, Found("data/b", 1, "", modified=6.0)])
 
 
-def test_a_bucket_that_is_not_there_or_not_reachable_is_said(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_that_is_not_there_or_not_reachable_is_said(
+    bucket: DataBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(NotFound):
         ref.resolve(bucket.uri("nothing"))
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
