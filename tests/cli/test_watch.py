@@ -169,6 +169,23 @@ def test_a_holder_stopped_past_its_lease_and_continued_leaves_one_outcome(projec
     assert states(project) == ["SUCCEEDED"]
 
 
+def test_the_commands_on_the_page_work_one_after_another(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "new-data.md").read_text()
+    (project / "rows.csv").write_text("a b")
+    (project / "pipeline.py").write_text(PIPELINE.replace("Tidal counts", "count"))
+    binaries = tmp_path_factory.mktemp("bin")
+    (binaries / "tidegate").write_text(f'#!/bin/sh\nexec {sys.executable} -m tidegate "$@"\n')
+    (binaries / "tidegate").chmod(0o755)
+    lines = [line[2:] for line in page.splitlines() if line.startswith("$ ")]
+    env = {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}"}
+    said = [subprocess.check_output(["sh", "-c", line], text=True, env=env) for line in lines]
+    assert len(said) == 5
+    assert "ran: run count-" in said[3]
+    assert "new data: file:/" in said[4]
+
+
 @pytest.mark.parametrize(
     ("args", "exit_code", "code"),
     [
