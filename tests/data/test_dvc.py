@@ -91,6 +91,13 @@ def test_the_components_split_pinned_data_and_say_where_it_is_from(made: Path, t
     assert metadata["digest"].startswith("sha256:")
 
 
+def test_the_components_take_data_of_any_kind(made: Path, tmp_path: Path) -> None:
+    pin = run_component(resolve_data, tmp_path / "r", reference=f"file:{made}/repo/reviews").outputs["Output"]
+    result = run_component(pull_data, tmp_path / "p", pin=pin)
+    assert result.artifacts["test"].metadata["source"] == f"{made}/repo/reviews"
+    assert result.artifacts["test"].metadata["digest"] == digest_path(made / "repo" / "reviews").digest
+
+
 def test_making_the_data_again_changes_nothing(made: Path) -> None:
     before = git(made / "repo", "rev-parse", "HEAD")
     make(made, 60, 20)

@@ -193,6 +193,8 @@ class Shape:
 
     identity: str
     complete: bool = False
+    source: str = "sim"
+    revision: str = ""
 
     def __str__(self) -> str:
         return f"sim:{self.identity}"

@@ -22,6 +22,14 @@ class Pin(Protocol):
         """What is the same where the bytes are the same, as far as that is known without reading them."""
 
     @property
+    def source(self) -> str:
+        """Where the data is, for people."""
+
+    @property
+    def revision(self) -> str:
+        """The version there in its own words (a commit, a version's id), empty where there is no such thing."""
+
+    @property
     def complete(self) -> bool:
         """Whether whoever wrote the data has said that it is whole."""
 

@@ -50,6 +50,16 @@ class Pin:
         return f"md5:{self.md5}"
 
     @property
+    def source(self) -> str:
+        """The path in its repository."""
+        return self.path
+
+    @property
+    def revision(self) -> str:
+        """The commit."""
+        return self.commit
+
+    @property
     def complete(self) -> bool:
         """Always: a commit is whole."""
         return True
@@ -103,7 +113,8 @@ def _advertised(repo: str, revision: str) -> str:
     local = _local(repo)
     if Path(local).exists():
         return ""
-    names = (f"refs/tags/{revision}^{{}}", f"refs/tags/{revision}", f"refs/heads/{revision}")
+    branch_or_tag = (f"refs/tags/{revision}^{{}}", f"refs/tags/{revision}", f"refs/heads/{revision}")
+    names = ("HEAD",) if revision == "HEAD" else branch_or_tag
     lines = (_git(".", "ls-remote", "--", local, *names) or "").splitlines()
     told = {name: commit for commit, _, name in (line.partition("\t") for line in lines)}
     return next((told[n] for n in names if n in told), "")

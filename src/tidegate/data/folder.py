@@ -36,6 +36,16 @@ class FolderPin:
         """The digest."""
         return self.digest
 
+    @property
+    def source(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    @property
+    def revision(self) -> str:
+        """None: a folder has no past."""
+        return ""
+
     def fetch(self, target: Path) -> Content:
         """See ``Pin``."""
         digest_path(self.path)  # refuses links, which a copy would follow

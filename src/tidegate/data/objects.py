@@ -146,12 +146,17 @@ class ObjectsPin:
 
     uri: str
     inventory: str
-    version: str = ""
+    revision: str = ""
     complete: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         """The pin as text."""
-        return self.identity + (f"&version={quote(self.version, safe='')}" if self.version else "")
+        return self.identity + (f"&version={quote(self.revision, safe='')}" if self.revision else "")
+
+    @property
+    def source(self) -> str:
+        """The address."""
+        return self.uri
 
     @property
     def identity(self) -> str:
@@ -161,7 +166,7 @@ class ObjectsPin:
     def fetch(self, target: Path) -> Content:
         """See ``Pin``."""
         objects = Objects(self.uri)
-        found = objects.find_version(self.version) if self.version else objects.find()
+        found = objects.find_version(self.revision) if self.revision else objects.find()
         if _inventory(found) != self.inventory:
             raise moved(self.uri)
         objects.fetch(found, target.parent).rename(target)

@@ -48,6 +48,16 @@ class WebPin:
         """The pin: a server's word means something at its address only."""
         return str(self)
 
+    @property
+    def source(self) -> str:
+        """The address."""
+        return self.url
+
+    @property
+    def revision(self) -> str:
+        """None: a server has no past."""
+        return ""
+
     def fetch(self, target: Path) -> Content:
         """See ``Pin``."""
         with target.open("xb") as out, _ask(self.url, "GET") as answer:
