@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -12,9 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from tidegate.store.object import ObjectStore
 
@@ -86,6 +89,37 @@ def create_bucket(endpoint: str, name: str) -> None:
         "s3", endpoint_url=endpoint, aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
     )
     client.create_bucket(Bucket=name)
+
+
+@dataclass(frozen=True)
+class DataBucket:
+    """A bucket with somebody's data, which tidegate only reads."""
+
+    client: Any
+    name: str
+
+    def put(self, key: str, text: str) -> None:
+        self.client.put_object(Bucket=self.name, Key=key, Body=text.encode())
+
+    def uri(self, key: str = "data") -> str:
+        return f"s3://{self.name}/{key}"
+
+
+def data_bucket(endpoint: str, setenv: Callable[[str, str], None]) -> DataBucket:
+    """A new bucket, with its address and credentials in the environment."""
+    import boto3
+
+    for name, value in {
+        "ENDPOINT_URL": endpoint,
+        "ACCESS_KEY_ID": "k",
+        "SECRET_ACCESS_KEY": "s",
+        "REGION": "us-east-1",
+    }.items():
+        setenv(f"AWS_{name}", value)
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+    bucket = DataBucket(client, f"data-{secrets.token_hex(4)}")
+    client.create_bucket(Bucket=bucket.name)
+    return bucket
 
 
 @contextmanager

@@ -12,15 +12,15 @@ def pull_data(pin: str, train: Output[Dataset], test: Output[Dataset]) -> int:
     from pathlib import Path
 
     from components.pull_data.rows import count
-    from tidegate.data.dvc import fetch, parse_pin
+    from tidegate.data import ref
 
-    pinned = parse_pin(pin)
+    pinned = ref.parse_pin(pin)
     whole = Path(train.path).with_name("pulled")
-    content = fetch(pinned, whole)
+    content = ref.fetch(pin, whole)
     for artifact, part in ((train, "train"), (test, "test")):
         shutil.move(whole / part, artifact.path)
         rows = count(Path(artifact.path))
-        artifact.metadata.update({"rows": rows, "source": pinned.path, "part": part, "digest": content.digest})
-        artifact.metadata.update({"pin": pin, "revision": pinned.commit})
+        artifact.metadata.update({"rows": rows, "source": pinned.source, "part": part, "digest": content.digest})
+        artifact.metadata.update({"pin": pin, "revision": pinned.revision})
     shutil.rmtree(whole)
     return int(train.metadata["rows"])

@@ -5,9 +5,9 @@ import tidegate
 
 @tidegate.component(image="train")
 def resolve_data(reference: str) -> str:
-    """Return the pin of a DVC reference: what it names at this moment, for ever. Not cached: references move."""
-    from tidegate.data.dvc import resolve
+    """Return the pin of a dataset reference: what it names at this moment, for ever. Not cached: references move."""
+    from tidegate.data import ref
 
-    pin = resolve(reference)
+    pin = ref.resolve(reference)
     print(f"{reference} is {pin}")
     return str(pin)

@@ -1,4 +1,4 @@
-"""Its promises are those of tidegate.data.dvc: tests/data/test_dvc.py runs it on a real repository."""
+"""Its promises are those of tidegate.data: tests/data/test_dvc.py runs it on a real repository."""
 
 from pathlib import Path
 

@@ -110,6 +110,7 @@ class Options:
         jobs: steps at a time; all cores by default.
         cache: use results of earlier runs.
         artifacts: input artifacts of the root, by path.
+        run_id: of the run; where one of this id was begun, it is gone on with, with what it began with.
         resume: go on with this run (an id, or ``last``) instead of starting one: what finished stays finished.
         mirror: write the run into MLflow when it is over; None = where MLflow is installed and the project
             does not say ``mlflow = false``.
@@ -129,6 +130,7 @@ class Options:
     logs: bool = False
     mutable_images: bool = False
     interrupted: Callable[[], str] = lambda: "stop"
+    run_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -251,11 +253,13 @@ def run(
     prepared = target if isinstance(target, Prepared) else prepare(target)
     if options.resume:
         return _resume(prepared, parameters or {}, options, report)
+    if options.run_id and Runs(open_store(options.store or prepared.project.store_uri)).exists(options.run_id):
+        return _resume(prepared, {}, replace(options, resume=options.run_id), report)
     arguments = check_run(prepared, parameters or {}, options)
     store = open_store(options.store or prepared.project.store_uri)
     slots = prepared.plan.root.interface.artifacts
     arguments = Arguments(arguments.parameters, _given(options.artifacts, slots, Blobs(store)))
-    record = _record(prepared, arguments, options.engine)
+    record = _record(prepared, arguments, options.engine, options.run_id)
     engine = _engine(prepared, arguments, options, store, record, {})
     runs = Runs(store)
     runs.keep_plan(record.plan_digest, prepared.definition.spec)
@@ -601,10 +605,10 @@ def _given(paths: Mapping[str, Path], slots: Mapping[str, ArtifactSlot], blobs: 
     }
 
 
-def _record(prepared: Prepared, arguments: Arguments, engine: str) -> RunRecord:
+def _record(prepared: Prepared, arguments: Arguments, engine: str, run_id: str = "") -> RunRecord:
     code = revision(prepared.project.root)
     return RunRecord(
-        id=new_run_id(),
+        id=run_id or new_run_id(),
         pipeline=prepared.plan.name,
         plan_digest=prepared.plan.digest,
         parameters=dict(arguments.parameters),

@@ -51,6 +51,18 @@ def test_a_tag_is_resolved_to_a_commit_and_dvcs_md5_without_reading_data(made: P
     assert resolve(f"dvc+file://{repo}@v1:reviews").md5 == pin.md5
 
 
+def test_a_branch_elsewhere_that_has_not_moved_is_not_cloned_again(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    branch = git(repo, "rev-parse", "--abbrev-ref", "HEAD")
+    reference = f"dvc+file://{repo}@{branch}:reviews"
+    pin = resolve(reference)
+    monkeypatch.setattr("tidegate.data.dvc._git_folder", None)
+    assert resolve(reference) == pin
+    monkeypatch.undo()
+    git(repo, "commit", "-q", "--allow-empty", "-m", "Touch nothing")
+    moved = resolve(reference)
+    assert (moved.commit, moved.identity) == (git(repo, "rev-parse", "HEAD"), pin.identity)
+
+
 def test_pinned_bytes_come_and_are_the_same_each_time(made: Path, tmp_path: Path) -> None:
     pin = resolve(f"dvc+{made / 'repo'}@v2:reviews")
     first, second = fetch(pin, tmp_path / "a"), fetch(pin, tmp_path / "b")
@@ -77,6 +89,13 @@ def test_the_components_split_pinned_data_and_say_where_it_is_from(made: Path, t
     metadata = result.artifacts["test"].metadata
     assert (metadata["rows"], metadata["pin"], metadata["revision"]) == (20, pin, parse_pin(pin).commit)
     assert metadata["digest"].startswith("sha256:")
+
+
+def test_the_components_take_data_of_any_kind(made: Path, tmp_path: Path) -> None:
+    pin = run_component(resolve_data, tmp_path / "r", reference=f"file:{made}/repo/reviews").outputs["Output"]
+    result = run_component(pull_data, tmp_path / "p", pin=pin)
+    assert result.artifacts["test"].metadata["source"] == f"{made}/repo/reviews"
+    assert result.artifacts["test"].metadata["digest"] == digest_path(made / "repo" / "reviews").digest
 
 
 def test_making_the_data_again_changes_nothing(made: Path) -> None:

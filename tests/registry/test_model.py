@@ -27,6 +27,7 @@ from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs, digest_path
 from tidegate.store.local import LocalStore
 from tidegate.store.memory import MemoryStore
+from tidegate.store.runs import RunRecord, Runs
 
 
 @pytest.fixture
@@ -53,6 +54,22 @@ def test_the_same_bytes_again_are_the_same_version(store: Store, tmp_path: Path)
     assert (again.registered, again.version) == (True, 1)
     assert "already" in again.reason
     assert Registry(store).state("m").head.seq == 0
+
+
+def test_a_step_of_a_run_makes_one_version_however_often_it_is_done(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Runs(store).create(RunRecord("r", "p", "sha256:p"))
+    monkeypatch.setenv("TIDEGATE_RUN_ID", "r")
+    monkeypatch.setenv("TIDEGATE_STEP", "register")
+    first = register(candidate(tmp_path, 1), store)
+    again = register(candidate(tmp_path, 2), store)
+    assert (again.registered, again.version, again.digest) == (True, 1, first.digest)
+    assert "this step of this run" in again.reason
+    monkeypatch.setenv("TIDEGATE_STEP", "for-loop-1[1]/register")
+    assert register(candidate(tmp_path, 2), store).version == 2
+    monkeypatch.setenv("TIDEGATE_RUN_ID", "")
+    assert register(candidate(tmp_path, 3), store).version == 3
 
 
 def test_a_refused_model_registers_nothing(store: Store, tmp_path: Path) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import shlex
-import signal
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from graphlib import TopologicalSorter
@@ -18,14 +15,13 @@ import click
 
 from tidegate import api
 from tidegate.cli import values
+from tidegate.cli.interrupt import listen_for_the_end
 from tidegate.cli.progress import Progress, failure
 from tidegate.plan.events import FAILED, RUNNING, SUCCEEDED
 from tidegate.plan.model import Dag, Plan
 from tidegate.plan.value import Artifact
 from tidegate.project import read_project
 from tidegate.store.open import open_store
-
-END_SECONDS = 5.0  # more than killed steps take to end
 
 
 @click.command("run")
@@ -67,7 +63,7 @@ def command(
 
     FILE is a Python file or module with a @dsl.pipeline, or a compiled IR (YAML or JSON).
     """
-    _listen_for_the_end()
+    listen_for_the_end()
     prepared = api.prepare(target, fresh=no_cache)
     parameters = values.parameters(prepared.plan, typed, file)
     given = {name: Path(path) for name, path in (values.split(a, "-a") for a in artifacts)}
@@ -107,23 +103,6 @@ def _stop_or_detach(progress: Progress) -> str:
     except (click.Abort, KeyboardInterrupt):  # no answer decides nothing: the run goes on
         return "detach"
     return "detach" if answer.strip().lower().startswith("d") else "stop"
-
-
-def _listen_for_the_end() -> None:
-    """Let what ends CI jobs, pods and terminals end steps as Ctrl-C does, and be heard once until they have ended."""
-    heard = [-2 * END_SECONDS]
-
-    def interrupt(*_: object) -> None:
-        if time.monotonic() - heard[0] > END_SECONDS:
-            heard[0] = time.monotonic()
-            raise KeyboardInterrupt
-
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        kind = getattr(signal, name, None)
-        if kind and signal.getsignal(kind) is not signal.SIG_IGN:  # nohup, and shells for what runs in the background
-            signal.signal(kind, interrupt)
-            # an interpreter that ends gives signals their defaults back: a late one would change the exit code
-            atexit.register(signal.signal, kind, signal.SIG_IGN)
 
 
 def _dry_run(prepared: api.Prepared, parameters: Mapping[str, Any], options: api.Options, as_json: bool) -> int:

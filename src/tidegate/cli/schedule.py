@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,14 @@ from tidegate.cli import values
 from tidegate.errors import UsageError
 from tidegate.project import read_project
 from tidegate.store.open import OBJECT_SCHEMES, open_store
-from tidegate.store.runs import Runs
+from tidegate.store.runs import Runs, iso
 from tidegate.timetable import FILE, read_timetable
 
 if TYPE_CHECKING:
     from tidegate.engines.argo.cluster import Cluster
     from tidegate.engines.argo.schedule import Applied, Row
     from tidegate.engines.argo.workflow import Cron
+    from tidegate.trigger.history import Happening
 
 POLICIES = {
     "forbid": "a run whose time comes while another goes on waits for its end; the latest such starts then, if {late}",
@@ -178,10 +180,14 @@ def ls(target: str, engine: str, store: str | None, json_: bool) -> None:
 @_store
 @_json
 def history(name: str, limit: int, engine: str, store: str | None, json_: bool) -> None:
-    """List the runs of a schedule, the newest first."""
+    """List the runs of a schedule, or why a watcher started runs and why it did not, the newest first."""
     from tidegate.engines.argo.past import history as past
     from tidegate.engines.argo.schedule import find
 
+    if happenings := _happenings(store, name, limit):
+        for each in happenings:
+            _print(each.__dict__, json_, [_happening_text(each)])
+        return
     cluster, namespace = _place()
     found = past(cluster, namespace, name, _runs(store), limit)
     if not found:
@@ -189,6 +195,22 @@ def history(name: str, limit: int, engine: str, store: str | None, json_: bool) 
     for run in found:
         seconds = "" if run.seconds is None else f"{run.seconds:.1f} s"
         _print(run.__dict__, json_, [f"{run.run_id}  {run.state:<9}  {run.started or '-':<20}  {seconds}".rstrip()])
+
+
+def _happenings(store: str | None, name: str, limit: int) -> list[Happening]:
+    """What happened to a trigger of this name, nothing where the store knows none."""
+    from tidegate.trigger.history import History, names
+
+    uri = store or read_project().store_uri
+    if ":" not in uri and not Path(uri).exists():
+        return []
+    opened = open_store(uri)
+    return [*islice(History(opened, name).newest(), limit)] if name in names(opened) else []
+
+
+def _happening_text(happening: Happening) -> str:
+    looks = f"  after {happening.looks} looks" if happening.looks else ""
+    return f"{iso(happening.at)}  {happening.kind:<7}  {happening.detail}{looks}  {happening.watcher}".rstrip()
 
 
 @command.command("suspend")

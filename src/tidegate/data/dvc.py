@@ -18,12 +18,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import yaml
 
 from tidegate.errors import Damaged, NotFound, Trouble, UsageError
-from tidegate.project import user_name
+from tidegate.project import find_root, user_name
 from tidegate.store.blobs import Content, digest_path
 
 _REFERENCE = re.compile(r"dvc\+(?P<repo>.+)@(?P<rev>[^@:]+):(?P<path>[^#]+?)(?:#md5=(?P<md5>[0-9a-f]{32}(?:\.dir)?))?")
@@ -42,6 +43,38 @@ class Pin:
     def __str__(self) -> str:
         """The pin as text, which ``parse_pin`` reads back."""
         return f"dvc+{self.repo}@{self.commit}:{self.path}#md5={self.md5}"
+
+    @property
+    def identity(self) -> str:
+        """DVC's hash: a commit that does not touch the path changes nothing."""
+        return f"md5:{self.md5}"
+
+    @property
+    def source(self) -> str:
+        """The path in its repository."""
+        return self.path
+
+    @property
+    def revision(self) -> str:
+        """The commit."""
+        return self.commit
+
+    @property
+    def complete(self) -> bool:
+        """Always: a commit is whole."""
+        return True
+
+    def fetch(self, target: Path) -> Content:
+        """See ``tidegate.data.base.Pin``."""
+        return fetch(self, target)
+
+
+def check(reference: str) -> None:
+    """Refuse text that is no DVC reference, without looking at what it names; raise ``UsageError``."""
+    found = _match(reference)
+    path = str(PurePosixPath(found["path"]))
+    if path.startswith(("/", "..")) or "/../" in path or found["rev"].startswith("-"):
+        raise UsageError(f"{reference!r} leaves its repository", allowed="A path inside it.", code="pin-invalid")
 
 
 def parse_pin(text: str) -> Pin:
@@ -63,20 +96,41 @@ def resolve(reference: str) -> Pin:
         UsageError: it is no DVC reference.
         NotFound: no such repository, revision, or path tracked by DVC there.
     """
+    check(reference)
     found = _match(reference)
     path = str(PurePosixPath(found["path"]))
-    if path.startswith(("/", "..")) or "/../" in path or found["rev"].startswith("-"):
-        raise UsageError(f"{reference!r} leaves its repository", allowed="A path inside it.", code="pin-invalid")
+    if commit := _advertised(found["repo"], found["rev"]):
+        return _pin(found["repo"], commit, path)
     with _git_folder(found["repo"]) as folder:
-        commit = _git(folder, "rev-parse", "--verify", "--quiet", f"{found['rev']}^{{commit}}")
-        if commit is None:
+        said = _git(folder, "rev-parse", "--verify", "--quiet", f"{found['rev']}^{{commit}}")
+        if said is None:
             raise NotFound(f"{found['repo']} has no revision {found['rev']!r}", allowed="A commit, tag or branch.")
-        tracked = _git(folder, "show", f"{commit.strip()}:{path}.dvc")
-        if tracked is None:
-            raise NotFound(
-                f"DVC tracks no {path!r} in {found['repo']} at {found['rev']}", allowed="A path with a .dvc file."
-            )
-    return Pin(found["repo"], commit.strip(), path, _md5(tracked, reference))
+        return _pin_in(folder, found["repo"], said.strip(), path)
+
+
+def _advertised(repo: str, revision: str) -> str:
+    """The commit of a branch or tag of a repository elsewhere, which it tells without being cloned; else empty."""
+    local = _local(repo)
+    if Path(local).exists():
+        return ""
+    branch_or_tag = (f"refs/tags/{revision}^{{}}", f"refs/tags/{revision}", f"refs/heads/{revision}")
+    names = ("HEAD",) if revision == "HEAD" else branch_or_tag
+    lines = (_git(".", "ls-remote", "--", local, *names) or "").splitlines()
+    told = {name: commit for commit, _, name in (line.partition("\t") for line in lines)}
+    return next((told[n] for n in names if n in told), "")
+
+
+@lru_cache(maxsize=256)
+def _pin(repo: str, commit: str, path: str) -> Pin:
+    with _git_folder(repo) as folder:
+        return _pin_in(folder, repo, commit, path)
+
+
+def _pin_in(folder: str, repo: str, commit: str, path: str) -> Pin:
+    tracked = _git(folder, "show", f"{commit}:{path}.dvc")
+    if tracked is None:
+        raise NotFound(f"DVC tracks no {path!r} in {repo} at {commit[:10]}", allowed="A path with a .dvc file.")
+    return Pin(repo, commit, path, _md5(tracked, f"{path} at {commit[:10]}"))
 
 
 def fetch(pin: Pin, target: Path) -> Content:
@@ -113,7 +167,7 @@ def _match(reference: str) -> re.Match[str]:
 def _local(repo: str) -> str:
     if "://" in repo or re.match(r"[^/]+@[^/]+:", repo):
         return repo
-    return str((Path(os.environ.get("TIDEGATE_PROJECT", ".")) / repo).resolve())
+    return str((find_root(Path.cwd()) / repo).resolve())
 
 
 @contextmanager

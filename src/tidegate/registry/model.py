@@ -62,6 +62,11 @@ class ModelState:
         """The first version with these bytes."""
         return next((v for v in self.versions.values() if v.digest == digest), None)
 
+    def by_step(self, run: str, step: str) -> Version | None:
+        """The version that this step of this run made: a run may be done again by whoever takes it over."""
+        made = (v for v in self.versions.values() if v.run == run and v.lineage.get("step") == step)
+        return next(made, None) if run and step else None
+
     def champion(self) -> Version | None:
         """The version that the alias ``champion`` names."""
         return self.versions.get(self.aliases.get("champion", 0))

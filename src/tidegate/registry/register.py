@@ -26,7 +26,7 @@ from tidegate.store.blobs import Blobs, Content
 from tidegate.store.open import open_store
 from tidegate.store.runs import RunRecord, Runs
 
-SHOWN = ("commit", "dirty", "pipeline", "data_digest", "data_source", "pin", "revision", "metrics", "procedure")
+SHOWN = ("commit", "dirty", "pipeline", "step", "data_digest", "data_source", "pin", "revision", "metrics", "procedure")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,9 @@ class Registration:
 def register(candidate: Candidate, store: Store | None = None) -> Registration:
     """Register a candidate that passes its gate; the same bytes again give the version that they already are.
 
+    A step of a run makes one version: done again, by a watcher that took the run over, it gives that version, whatever
+    bytes came out this time.
+
     Raises:
         GateRefused: the gate said no and the policy says ``on_refuse = "fail"``.
         PolicyError: the policy is for another model.
@@ -70,11 +73,11 @@ def register(candidate: Candidate, store: Store | None = None) -> Registration:
     blobs.add(candidate.evaluation)
     run = _run(store)
     evidence = _evidence(candidate, policy, evaluation, model, blobs.add_bytes, run, blobs)
-    decision = _Decision(policy, evaluation, model, evidence)
+    decision = _Decision(policy, evaluation, model, evidence, run.id if run else "")
     state, written = registry.transact(candidate.name, decision, actor=_actor(run), run=run.id if run else "")
-    if decision.known:
-        again = f"these bytes are already version {decision.known.version}"
-        return Registration(True, decision.known.version, model.digest, again)
+    if known := decision.known:
+        what = "these bytes are" if known.digest == model.digest else "this step of this run made"
+        return Registration(True, known.version, known.digest, f"{what} already version {known.version}")
     if not written:
         return _refused(policy, decision.verdict, model)
     reason = f"{decision.verdict.reason}; {candidate.name}@{policy.alias} is version {len(state.versions)} now"
@@ -84,12 +87,18 @@ def register(candidate: Candidate, store: Store | None = None) -> Registration:
 class _Decision:
     """Asked with the present state for each attempt to write; remembers the last answer."""
 
-    def __init__(self, policy: Policy, evaluation: Evaluation, model: Content, evidence: _Evidence) -> None:
+    def __init__(
+        self, policy: Policy, evaluation: Evaluation, model: Content, evidence: _Evidence, run: str = ""
+    ) -> None:
         self._policy, self._evaluation, self._model, self._evidence = policy, evaluation, model, evidence
+        self._run = run
         self.known: Version | None = None
         self.verdict = gate.judge(policy, evaluation, model.digest)
 
     def __call__(self, state: ModelState) -> Entry | None:
+        self.known = state.by_step(self._run, str(self._evidence.body["step"]))
+        if self.known:
+            return None
         champion = state.champion()
         self.known = state.by_digest(self._model.digest)
         against = champion.digest if champion and champion != self.known else ""

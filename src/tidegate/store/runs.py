@@ -125,6 +125,10 @@ class Runs:
                 f"there is no run {run_id!r} in {self.store.uri}", hint="tidegate runs ls", code="run-not-found"
             ) from None
 
+    def exists(self, run_id: str) -> bool:
+        """Whether a run of this id was begun."""
+        return self.store.find(f"{_folder(run_id)}/run.json") is not None
+
     def step(self, run_id: str, record: StepRecord) -> None:
         """Write the record of a step that ended, replacing that of an earlier try."""
         self.store.put(f"{_folder(run_id)}/steps/{_name(record.path)}.json", _text(record))

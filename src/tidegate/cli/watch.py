@@ -1,0 +1,154 @@
+"""``tidegate watch``: run a pipeline when its data is new."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from tidegate import api
+from tidegate.cli import values
+from tidegate.cli.interrupt import listen_for_the_end
+from tidegate.cli.progress import Progress
+from tidegate.data import ref
+from tidegate.engines.argo.cron import zone
+from tidegate.errors import ParameterError
+from tidegate.plan.events import FAILED
+from tidegate.store.open import open_store
+from tidegate.store.patient import PatientStore
+from tidegate.trigger.claim import slug
+from tidegate.trigger.history import check_name
+from tidegate.trigger.retrain import Retrain, parse_hours
+from tidegate.trigger.start import Starter
+from tidegate.trigger.watch import RAN, UNSETTLED, Turn, Watch, Watcher
+
+
+@click.command("watch")
+@click.argument("target", metavar="FILE[:PIPELINE]")
+@click.option(
+    "--data",
+    multiple=True,
+    required=True,
+    metavar="PARAM=REF",
+    help="Data to watch; PARAM is given its pin. Repeatable.",
+)
+@click.option("-p", "--param", "typed", multiple=True, metavar="NAME=VALUE", help="A run parameter; may be repeated.")
+@click.option("--params", "file", type=click.Path(path_type=Path), help="Parameters from a JSON or YAML file.")
+@click.option("--name", default="", help="Of the trigger, for its history; the pipeline's by default.")
+@click.option("--poll", type=click.FloatRange(0.1), default=60, show_default=True, help="Seconds between looks.")
+@click.option("--quiet", type=click.FloatRange(0), default=30, show_default=True, help="Seconds of no change.")
+@click.option(
+    "--lease",
+    type=click.FloatRange(2),
+    default=60,
+    show_default=True,
+    help="Seconds until a dead watcher's run is taken over.",
+)
+@click.option("--runs-per-day", type=click.IntRange(0), default=0, help="Start at most so many; any number by default.")
+@click.option("--gap", type=click.FloatRange(0), default=0, help="Seconds between the starts of two runs at least.")
+@click.option("--quiet-hours", metavar="HH:MM-HH:MM", help="Start nothing then.")
+@click.option("--timezone", default="UTC", show_default=True, help="Of days and quiet hours.")
+@click.option("--once", is_flag=True, help="Look, run what is new, and end.")
+@click.option("--engine", type=click.Choice([api.LOCAL, api.ARGO]), default=api.LOCAL, show_default=True)
+@click.option("--store", metavar="URI", help="What all watchers share: claims, runs, cache, registry.")
+@click.option("-j", "--jobs", type=click.IntRange(1, 1024), help="Steps at a time; all cores by default.")
+@click.option("--allow-tags", is_flag=True, help="Let a cluster run images by tag, which may change under a run.")
+@click.option("--no-mirror", is_flag=True, help="Do not write runs into MLflow.")
+@click.option("--verbose", is_flag=True, help="Show what the steps write.")
+@click.option("--json", "as_json", is_flag=True, help="A line of JSON for each change on stdout; the rest on stderr.")
+def command(
+    target: str,
+    data: Sequence[str],
+    typed: Sequence[str],
+    file: Path | None,
+    name: str,
+    poll: float,
+    quiet: float,
+    lease: float,
+    runs_per_day: int,
+    gap: float,
+    quiet_hours: str | None,
+    timezone: str,
+    once: bool,
+    engine: str,
+    store: str | None,
+    jobs: int | None,
+    allow_tags: bool,
+    no_mirror: bool,
+    verbose: bool,
+    as_json: bool,
+) -> int:
+    """Watch data, and run a pipeline once for each state of it.
+
+    REF names data: dvc+REPOSITORY@REVISION:PATH, s3://…, gs://…, az://…, file:PATH, https://…. Any number of watchers
+    may share a store; one of them runs, and what a dead one left is taken over.
+    """
+    listen_for_the_end()
+    prepared = api.prepare(target)
+    references = dict(values.split(d, "--data") for d in data)
+    parameters = values.parameters(prepared.plan, typed, file)
+    _check_references(references, parameters)
+    retrain = Retrain(runs_per_day, gap, parse_hours(quiet_hours) if quiet_hours else None, zone(timezone))
+    watch = Watch(
+        check_name(name) if name else slug(prepared.plan.name), prepared.plan.name, prepared.plan.digest,
+        references, parameters, poll, quiet, lease, retrain,
+    )  # fmt: skip
+    options = api.Options(
+        store, jobs, mirror=False if no_mirror else None, engine=engine, logs=verbose, mutable_images=allow_tags,
+        interrupted=lambda: "detach",
+    )  # fmt: skip
+    api.check_run(prepared, {**parameters, **references}, options)
+    opened = PatientStore(open_store(store or prepared.project.store_uri), lease / 2)
+    progress = Progress(sys.stderr if as_json else sys.stdout, logs=verbose)
+    watcher = Watcher(
+        watch, opened, Starter(prepared, options, progress.report), who=f"{socket.gethostname()}:{os.getpid()}"
+    )
+    click.echo(f"watching {', '.join(references.values())} for {prepared.plan.name} as {watch.name}", err=True)
+    turn = _watch(watcher, once, as_json)
+    return 1 if turn.reason == RAN and turn.done and turn.done.state == FAILED else 0
+
+
+def _check_references(references: dict[str, str], parameters: dict[str, object]) -> None:
+    for name, reference in references.items():
+        ref.parse(reference)
+        if name in parameters:
+            raise ParameterError(
+                f"the parameter {name!r} is given by --data and by -p",
+                allowed="One of them.",
+                code="parameter-twice",
+            )
+
+
+def _watch(watcher: Watcher, once: bool, as_json: bool) -> Turn:
+    """Look again and again; with ``once`` until it is known whether there is something to run."""
+    said, waiting = "", threading.Event()
+    while True:
+        turn = watcher.turn()
+        if (what := f"{turn.reason}: {turn.detail}") != said or turn.reason == RAN:
+            click.echo(_as_json(turn) if as_json else what)
+        said = what
+        if once and turn.error:
+            raise turn.error
+        if once and turn.reason != UNSETTLED:
+            return turn
+        waiting.wait(turn.again)
+
+
+def _as_json(turn: Turn) -> str:
+    done = turn.done
+    return json.dumps(
+        {
+            "reason": turn.reason,
+            "detail": turn.detail,
+            "run_id": done.run_id if done else None,
+            "state": done.state if done else None,
+            "data": dict(done.data) if done else {},
+            "error": turn.error.as_json() if turn.error else None,
+        }
+    )

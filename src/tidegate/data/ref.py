@@ -1,0 +1,131 @@
+"""A dataset reference: text that names data, which may move, and the pin and digest that it is resolved to.
+
+| reference | pin |
+|---|---|
+| ``dvc+REPOSITORY@REVISION:PATH`` | ``dvc+REPOSITORY@COMMIT:PATH#md5=…`` |
+| ``s3://BUCKET/KEY``, ``gs://…``, ``az://…`` | ``…#inventory=sha256:…``, with ``&version=…`` where the bucket keeps versions |
+| ``file:PATH`` | ``file:PATH#digest=sha256:…`` |
+| ``https://…``, ``http://…`` | ``…#etag=…``, ``#modified=…&size=…`` or ``#sha256=…`` |
+
+A moving reference is resolved once; the pin names those bytes for ever. The *digest*, sha256 over the bytes, is the same
+wherever they are; it is learned when they are first brought and checked whenever they are brought again.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from tidegate.data import dvc, folder, objects, web
+from tidegate.data.base import Adapter, Pin, arriving
+from tidegate.data.digests import Digests
+from tidegate.errors import NotFound, UsageError
+from tidegate.store.base import Store
+from tidegate.store.blobs import Blobs, Content, digest_path
+
+ADAPTERS: dict[str, Adapter] = {
+    "dvc+": dvc, "file:": folder, "https://": web, "http://": web,
+    **{f"{scheme}://": objects for scheme in ("s3", "gs", "az", "abfs")},
+}  # fmt: skip
+_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+
+
+def parse(reference: str) -> Adapter:
+    """Return the adapter of a reference, checked without looking at what it names.
+
+    Raises:
+        UsageError: it is none (code ``reference-invalid``), or holds a password (code ``reference-secret``).
+    """
+    found = next((a for start, a in ADAPTERS.items() if reference.startswith(start)), None)
+    if not found:
+        raise UsageError(
+            f"{reference[:200]!r} is no dataset reference",
+            allowed="dvc+REPOSITORY@REVISION:PATH, s3://…, gs://…, az://…, file:PATH, https://….",
+            hint="file:PATH for a file or folder of this machine",
+            code="reference-invalid",
+        )
+    if _PASSWORD.search(reference):
+        raise UsageError(
+            "the dataset reference holds a password",
+            allowed="An address without one: references are written into runs and versions.",
+            hint="Leave credentials to git's credential helper, to ~/.netrc or to the environment.",
+            code="reference-secret",
+        )
+    found.check(reference)
+    return found
+
+
+def resolve(reference: str) -> Pin:
+    """Return what a reference names at this moment; a pin names what it always does, so that nothing is looked at.
+
+    Raises:
+        UsageError: it is no reference.
+        NotFound: nothing is there.
+        Trouble: it cannot be reached.
+    """
+    adapter = parse(reference)
+    with suppress(UsageError):
+        return adapter.parse_pin(reference)
+    return adapter.resolve(reference)
+
+
+def parse_pin(text: str) -> Pin:
+    """Read a pin; raise ``UsageError`` where it is none, or still a moving reference."""
+    return parse(text).parse_pin(text)
+
+
+def fetch(pin: str, target: Path, store: Store | None = None) -> Content:
+    """Bring pinned bytes to a new path, whole or not at all, checked.
+
+    Args:
+        pin: what to bring.
+        target: where to.
+        store: remembers the digest from the first time on, and has a copy where one was kept.
+
+    Raises:
+        NotFound: they are not there any more, and no copy was kept.
+        Damaged: they are not what they were.
+        Trouble: they cannot be reached.
+    """
+    parsed, digests = parse_pin(pin), Digests(store) if store else None
+    known = digests.find(pin) if digests else None
+    with arriving(target) as got:
+        try:
+            content = parsed.fetch(got)
+        except NotFound:
+            if not (store and known and _kept(store, known, got)):
+                raise
+            return known
+        if digests:
+            digests.remember(pin, content)
+    return content
+
+
+def _kept(store: Store, known: Content, got: Path) -> bool:
+    shutil.rmtree(got, ignore_errors=True) if got.is_dir() else got.unlink(missing_ok=True)
+    with suppress(NotFound):
+        Blobs(store).fetch(known.digest, got, kind=known.kind)
+        return True
+    return False
+
+
+def keep(pin: str, scratch: Path, store: Store) -> Content:
+    """Copy pinned bytes into the store, where they stay when their source moves on; ``scratch`` is a new path."""
+    fetch(pin, scratch, store)
+    return Blobs(store).add(scratch)
+
+
+def verify(pin: str, path: Path, scratch: Path, store: Store) -> Content | None:
+    """Compare what is at a path with a pin; None where it is something else.
+
+    Args:
+        pin: what should be there.
+        path: a file or folder.
+        scratch: a new path, for pins whose digest nobody has learned yet.
+        store: knows digests of pins.
+    """
+    known = Digests(store).find(pin) or fetch(pin, scratch, store)
+    found = digest_path(path)
+    return found if found.digest == known.digest else None
