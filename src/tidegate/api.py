@@ -377,7 +377,8 @@ def compile_for_argo(
         mutable_images: allow images by tag.
 
     Raises:
-        UsageError: something that cannot be said to Argo, or an image that a cluster could not run.
+        UsageError: something that cannot be said to Argo, an image that a cluster could not run, or a schedule
+            without a value for a parameter.
     """
     from tidegate.engines.argo.dump import dump
     from tidegate.engines.argo.objects import objects
@@ -387,7 +388,10 @@ def compile_for_argo(
     for found in policies(prepared.plan):
         policy.check_parameters(found, parameters or {})
     given = check_given(prepared.plan, parameters or {})
-    return dump(objects(form, packed_definition(prepared), argo_settings(prepared.project), given, cron, name))
+    text = dump(objects(form, packed_definition(prepared), argo_settings(prepared.project), given, cron, name))
+    if form == "argo-cron":  # nobody is there to give it what is missing
+        check_arguments(prepared.plan, Arguments({**prepared.definition.parameters, **(parameters or {})}))
+    return text
 
 
 def schedule(prepared: Prepared, parameters: Mapping[str, Any], cron: Cron, options: ScheduleOptions) -> Applied:

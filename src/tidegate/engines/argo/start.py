@@ -30,6 +30,7 @@ from tidegate.store.runs import RunRecord
 
 LAUNCHER_FAMILY = "base"
 ROOM_SECONDS = 90
+SETTLE_SECONDS = 4.0  # Argo's controller sees later than we that a pod is gone, and takes it for the next of its name
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,10 @@ def _make_room(cluster: Cluster, namespace: str, run_id: str, pause: Callable[[f
     Raises:
         Conflict: it goes on (code ``run-going``), or something keeps it from being removed (``run-kept``).
     """
-    for _ in range(ROOM_SECONDS):
+    for seconds in range(ROOM_SECONDS):
         found = cluster.find(WORKFLOW, run_id, namespace)
         if not found and not any(cluster.list(POD, namespace, {WORKFLOW_LABEL: run_id})):
-            return
+            return pause(SETTLE_SECONDS if seconds else 0)
         if found and found.get("status", {}).get("finishedAt"):
             cluster.delete(WORKFLOW, run_id, namespace)
         elif found and not root_phase(found):
