@@ -205,6 +205,41 @@ FAULTS = (
         'NO_VALUE = "false"',
         "tests/engines/argo/test_condition.py tests/engines/argo/test_any_value.py",
     ),
+    Fault(
+        "let a taken-over run register again",
+        "registry/model.py",
+        "return next(made, None) if run and step else None",
+        "return None",
+        "tests/trigger/test_watch.py tests/registry/test_model.py",
+    ),
+    Fault(
+        "claim without asking who was first",
+        "trigger/claim.py",
+        "        if not self.store.put_new(epoch_key(work, lease.epoch), lease.body()):\n            return None\n",
+        "        self.store.put(epoch_key(work, lease.epoch), lease.body())\n",
+        "tests/trigger",
+    ),
+    Fault(
+        "keep a lease that is over",
+        "trigger/claim.py",
+        "        return not self.lost\n\n    def beat",
+        "        return True\n\n    def beat",
+        "tests/trigger",
+    ),
+    Fault(
+        "run data that is not quiet",
+        "trigger/watch.py",
+        "return max(0.0, sight.since + quiet - now)",
+        "return 0.0",
+        "tests/trigger/test_watch.py",
+    ),
+    Fault(
+        "replace the outcome that is kept",
+        "trigger/claim.py",
+        "self.claims.store.put_new(done_key",
+        "self.claims.store.put(done_key",
+        "tests/trigger/test_claim.py",
+    ),
 )
 
 

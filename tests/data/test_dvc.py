@@ -14,6 +14,8 @@ from tidegate.author.testing import run_component
 from tidegate.data.dvc import fetch, parse_pin, resolve
 from tidegate.errors import Damaged, NotFound, UsageError
 from tidegate.store.blobs import digest_path
+from tidegate.store.memory import MemoryStore
+from tidegate.trigger.watch import NOT_NEW, RAN, Order, Watch, Watcher
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,20 @@ def test_a_branch_elsewhere_that_has_not_moved_is_not_cloned_again(repo: Path, m
     git(repo, "commit", "-q", "--allow-empty", "-m", "Touch nothing")
     moved = resolve(reference)
     assert (moved.commit, moved.identity) == (git(repo, "rev-parse", "HEAD"), pin.identity)
+
+
+def test_a_commit_that_touches_the_data_starts_a_run_and_another_does_not(repo: Path) -> None:
+    latest = git(repo, "rev-parse", "HEAD")
+    git(repo, "checkout", "-q", "-B", "watched", "HEAD~2")
+    ran: list[Order] = []
+    watch = Watch("t", "t", "sha256:plan", {"data": f"dvc+{repo}@watched:reviews"})
+    watcher = Watcher(watch, MemoryStore(), lambda order: ran.append(order) or "SUCCEEDED")
+    assert [watcher.turn().reason for _ in range(2)] == [RAN, NOT_NEW]
+    git(repo, "commit", "-q", "--allow-empty", "-m", "Touch nothing")
+    assert watcher.turn().reason == NOT_NEW
+    git(repo, "reset", "-q", "--hard", latest)
+    assert [watcher.turn().reason, len(ran)] == [RAN, 2]
+    assert latest in ran[1].parameters["data"]
 
 
 def test_pinned_bytes_come_and_are_the_same_each_time(made: Path, tmp_path: Path) -> None:

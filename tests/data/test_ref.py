@@ -204,10 +204,38 @@ def test_what_was_kept_comes_when_its_source_moved_on(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a").write_text("1")
     pin = str(ref.resolve(f"file:{tmp_path}/data"))
-    content = ref.keep(pin, tmp_path / "scratch", store)
+    content = ref.keep(pin, store)
     (tmp_path / "data" / "a").write_text("2")
     assert ref.fetch(pin, tmp_path / "out", store) == content
     assert (tmp_path / "out" / "a").read_text() == "1"
+
+
+def test_a_digest_is_learned_once_and_is_the_same_wherever_the_bytes_are(bucket: DataBucket, tmp_path: Path) -> None:
+    store = MemoryStore()
+    bucket.put("data/a", "1")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a").write_text("1")
+    pins = [str(ref.resolve(r)) for r in (bucket.uri(), f"file:{tmp_path}/data")]
+    assert len({ref.learn(p, store).digest for p in pins}) == 1
+    bucket.put("data/a", "2")
+    assert ref.learn(pins[0], store), "nothing is read again"
+
+
+def test_a_whole_bucket_is_a_dataset(bucket: DataBucket, tmp_path: Path) -> None:
+    bucket.put("a", "1")
+    bucket.put("deep/", "")  # as consoles of object stores make folders
+    bucket.put("deep/b", "2")
+    ref.fetch(str(ref.resolve(f"s3://{bucket.name}")), tmp_path / "out")
+    assert (tmp_path / "out" / "deep" / "b").read_text() == "2"
+
+
+def test_the_mark_of_a_folder_is_no_object_of_it(bucket: DataBucket, tmp_path: Path) -> None:
+    bucket.put("data/", "")
+    with pytest.raises(NotFound):
+        ref.resolve(bucket.uri())
+    bucket.put("data/a", "1")
+    ref.fetch(str(ref.resolve(bucket.uri())), tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a"]
 
 
 def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:

@@ -217,8 +217,9 @@ class Alone:
         self.ran: list[Order] = []
         self.ends: BaseException | str = "SUCCEEDED"
         self.watcher = Watcher(
-            what or watch(), self.store, self.start, resolve=self.resolve, clock=lambda: self.now, now=lambda: self.now
-        )
+            what or watch(), self.store, self.start, resolve=self.resolve, clock=lambda: self.now, now=lambda: self.now,
+            who="alone",
+        )  # fmt: skip
 
     def resolve(self, _: str) -> Shape:
         if self.error:
@@ -374,6 +375,23 @@ def test_nothing_starts_in_quiet_hours(hours: str, at: str, waits: bool) -> None
     moment = datetime.fromisoformat(f"2026-11-24T{at}").replace(tzinfo=zone).timestamp()
     alone = Alone(watch(retrain=Retrain(hours=parse_hours(hours), zone=zone)), now=moment)
     assert (alone.turn() == LIMIT) == waits
+
+
+def test_the_same_bytes_under_another_pin_are_not_new_where_they_are_read_and_are_read_once() -> None:
+    alone, read = Alone(), []
+    alone.watcher.identify = lambda pin: read.append(pin.identity) or "the same digest"
+    assert alone.turn() == RAN
+    alone.shape = Shape("2")
+    assert [alone.turn(1), alone.turn(QUIET), alone.turn(1)] == [UNSETTLED, NOT_NEW, NOT_NEW]
+    assert read == ["1", "2"], "each pin once, when it is quiet"
+
+
+def test_who_holds_what_is_said() -> None:
+    one = Alone()
+    two, said = Alone(store=one.store), []
+    one.watcher.start = lambda order: said.append(two.watcher.turn().detail) or "SUCCEEDED"
+    one.turn()
+    assert said == ["it is claimed by alone"]
 
 
 def test_the_history_survives_a_record_that_cannot_be_read() -> None:

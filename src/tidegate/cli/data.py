@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 
 import click
@@ -34,8 +33,7 @@ def pin(reference: str, keep: bool, store: str | None, json_: bool) -> None:
     """Resolve a reference to a pin: what it names at this moment, for ever."""
     found, opened = str(ref.resolve(reference)), open_store(store)
     if keep:
-        with tempfile.TemporaryDirectory(prefix="tidegate-data-") as scratch:
-            ref.keep(found, Path(scratch, "data"), opened)
+        ref.keep(found, opened)
     known = Digests(opened).find(found)
     body = {"reference": reference, "pin": found, "digest": known.digest if known else None, "kept": keep}
     click.echo(json.dumps(body) if json_ else found)
@@ -58,8 +56,7 @@ def pull(pin: str, path: Path, store: str | None, json_: bool) -> None:
 @_json
 def verify(pin: str, path: Path, store: str | None, json_: bool) -> None:
     """Say whether PATH holds what PIN names; exit code 1 where it does not."""
-    with tempfile.TemporaryDirectory(prefix="tidegate-data-") as scratch:
-        found = ref.verify(pin, path, Path(scratch, "data"), open_store(store))
+    found = ref.verify(pin, path, open_store(store))
     if not found:
         raise Refused(
             f"{path} does not hold what {pin} names",

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -17,9 +18,11 @@ from tidegate.cli import values
 from tidegate.cli.interrupt import listen_for_the_end
 from tidegate.cli.progress import Progress
 from tidegate.data import ref
+from tidegate.data.base import Pin
 from tidegate.engines.argo.cron import zone
 from tidegate.errors import ParameterError
 from tidegate.plan.events import FAILED
+from tidegate.store.base import Store
 from tidegate.store.open import open_store
 from tidegate.store.patient import PatientStore
 from tidegate.trigger.claim import slug
@@ -54,6 +57,7 @@ from tidegate.trigger.watch import RAN, UNSETTLED, Turn, Watch, Watcher
 @click.option("--gap", type=click.FloatRange(0), default=0, help="Seconds between the starts of two runs at least.")
 @click.option("--quiet-hours", metavar="HH:MM-HH:MM", help="Start nothing then.")
 @click.option("--timezone", default="UTC", show_default=True, help="Of days and quiet hours.")
+@click.option("--by-digest", is_flag=True, help="Read data before claiming it: the same bytes elsewhere are not new.")
 @click.option("--once", is_flag=True, help="Look, run what is new, and end.")
 @click.option("--engine", type=click.Choice([api.LOCAL, api.ARGO]), default=api.LOCAL, show_default=True)
 @click.option("--store", metavar="URI", help="What all watchers share: claims, runs, cache, registry.")
@@ -75,6 +79,7 @@ def command(
     gap: float,
     quiet_hours: str | None,
     timezone: str,
+    by_digest: bool,
     once: bool,
     engine: str,
     store: str | None,
@@ -106,12 +111,15 @@ def command(
     api.check_run(prepared, {**parameters, **references}, options)
     opened = PatientStore(open_store(store or prepared.project.store_uri), lease / 2)
     progress = Progress(sys.stderr if as_json else sys.stdout, logs=verbose)
-    watcher = Watcher(
-        watch, opened, Starter(prepared, options, progress.report), who=f"{socket.gethostname()}:{os.getpid()}"
-    )
+    starter, who = Starter(prepared, options, progress.report), f"{socket.gethostname()}:{os.getpid()}"
+    watcher = Watcher(watch, opened, starter, identify=partial(_identity, opened, by_digest), who=who)
     click.echo(f"watching {', '.join(references.values())} for {prepared.plan.name} as {watch.name}", err=True)
     turn = _watch(watcher, once, as_json)
     return 1 if turn.reason == RAN and turn.done and turn.done.state == FAILED else 0
+
+
+def _identity(store: Store, by_digest: bool, pin: Pin) -> str:
+    return ref.learn(str(pin), store).digest if by_digest else pin.identity
 
 
 def _check_references(references: dict[str, str], parameters: dict[str, object]) -> None:

@@ -80,13 +80,21 @@ class Objects:
             StoreError: the bucket cannot be read.
         """
         store = self._store()
-        try:
-            return [_found(self._try(lambda: obstore.head(store, self._prefix)))]
-        except NotFound:
-            pages = self._try(lambda: list(obstore.list(store, f"{self._prefix}/" if self._prefix else None)))
-        if found := sorted((_found(o) for page in pages for o in page), key=lambda o: o.key):
+        alone = self._head(store, self._prefix) if self._prefix else None  # a bucket answers to "" as an object does
+        if found := [alone] if alone else self._below(store):
             return found
         raise NotFound(f"there is nothing at {self.uri}")
+
+    def _head(self, store: Any, key: str) -> Found | None:
+        try:
+            return _found(self._try(lambda: obstore.head(store, key)))
+        except NotFound:
+            return None
+
+    def _below(self, store: Any) -> list[Found]:
+        pages = self._try(lambda: list(obstore.list(store, f"{self._prefix}/" if self._prefix else None)))
+        found = sorted((_found(o) for page in pages for o in page), key=lambda o: o.key)
+        return [o for o in found if o.size or self._head(store, o.key)]  # consoles mark folders by empty KEY/ objects
 
     def find_version(self, version: str) -> list[Found]:
         """Find the object in an older version; its bytes are not read.

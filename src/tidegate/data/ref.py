@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -111,21 +112,22 @@ def _kept(store: Store, known: Content, got: Path) -> bool:
     return False
 
 
-def keep(pin: str, scratch: Path, store: Store) -> Content:
-    """Copy pinned bytes into the store, where they stay when their source moves on; ``scratch`` is a new path."""
-    fetch(pin, scratch, store)
-    return Blobs(store).add(scratch)
+def keep(pin: str, store: Store) -> Content:
+    """Copy pinned bytes into the store, where they stay when their source moves on; raise as ``fetch``."""
+    with tempfile.TemporaryDirectory(prefix="tidegate-data-") as scratch:
+        fetch(pin, Path(scratch, "data"), store)
+        return Blobs(store).add(Path(scratch, "data"))
 
 
-def verify(pin: str, path: Path, scratch: Path, store: Store) -> Content | None:
-    """Compare what is at a path with a pin; None where it is something else.
+def learn(pin: str, store: Store) -> Content:
+    """Return the digest of pinned bytes, which are read where nobody has yet; raise as ``fetch``."""
+    if known := Digests(store).find(pin):
+        return known
+    with tempfile.TemporaryDirectory(prefix="tidegate-data-") as scratch:
+        return fetch(pin, Path(scratch, "data"), store)
 
-    Args:
-        pin: what should be there.
-        path: a file or folder.
-        scratch: a new path, for pins whose digest nobody has learned yet.
-        store: knows digests of pins.
-    """
-    known = Digests(store).find(pin) or fetch(pin, scratch, store)
+
+def verify(pin: str, path: Path, store: Store) -> Content | None:
+    """Compare what is at a path with a pin; return it, None where it is something else; raise as ``fetch``."""
     found = digest_path(path)
-    return found if found.digest == known.digest else None
+    return found if found.digest == learn(pin, store).digest else None

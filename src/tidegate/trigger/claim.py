@@ -136,6 +136,14 @@ class Claims:
             return None
         return lease
 
+    def holder(self, work: str) -> str:
+        """The name of the watcher that claimed a piece of work last, empty where it gave none."""
+        said = self._get(epoch_key(work, self.look(work).epoch))
+        try:
+            return str(json.loads(said)["watcher"])
+        except (ValueError, KeyError, TypeError):
+            return ""
+
     def forget(self, work: str) -> None:
         """Forget since when a piece of work has been seen as it is: it is done."""
         self._seen.pop(work, None)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from tidegate.data import ref
@@ -25,6 +26,7 @@ from tidegate.trigger.claim import Claims, Done, Lease, run_id_of, work_of
 from tidegate.trigger.history import ENDED, STARTED, WAITING, Happening, History
 from tidegate.trigger.retrain import Retrain
 
+KNOWN = 1000  # pins whose identity a watcher remembers
 UNSETTLED, NOT_NEW, HELD, LIMIT, LOST, RAN = "unsettled", "not-new", "held", "limit", "lease-lost", "ran"
 
 
@@ -112,6 +114,7 @@ class Watcher:
         store: where claims, marks and the history are.
         start: runs a pipeline and returns the state in which the run ended.
         resolve: finds what a reference names.
+        identify: says what is the same where the bytes of pins are; asked once for a pin, when it is quiet.
         clock: seconds that only grow, of this machine.
         now: seconds since the epoch, for people and for limits a day.
         who: this watcher's name, for people.
@@ -124,15 +127,17 @@ class Watcher:
         start: Callable[[Order], str],
         *,
         resolve: Callable[[str], Pin] = ref.resolve,
+        identify: Callable[[Pin], str] = lambda pin: pin.identity,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         who: str = "",
     ) -> None:
         self.watch, self.store, self.start, self.resolve = watch, store, start, resolve
-        self.clock, self.now, self.who = clock, now, who
+        self.identify, self.clock, self.now, self.who = identify, clock, now, who
         self.claims = Claims(store, watch.lease, clock, who)
         self.history = History(store, watch.name)
         self._sight: Sight | None = None
+        self._identities: dict[str, str] = {}
         self._done: dict[str, Done] = {}
         self._said: str | None = None
         self._looks = 0
@@ -154,17 +159,23 @@ class Watcher:
     def _turn(self) -> Turn:
         try:
             pins = {name: self.resolve(reference) for name, reference in self.watch.data.items()}
+            now = self.clock()
+            self._sight = seen(self._sight, pins, now)
+            if left := unquiet(self._sight, pins, now, self.watch.quiet):
+                detail = f"the data changed less than {self.watch.quiet:g} s ago"
+                return Turn(UNSETTLED, detail, min(left, self.watch.poll))
+            identities = {name: self._identity(pin) for name, pin in pins.items()}
         except TidegateError as e:
             return self._trouble(e)
-        now = self.clock()
-        self._sight = seen(self._sight, pins, now)
-        work = work_of(self.watch.digest, self.watch.parameters, self._sight.identities)
+        work = work_of(self.watch.digest, self.watch.parameters, identities)
         if work in self._done:
             return self._not_new(self._done[work])
-        if left := unquiet(self._sight, pins, now, self.watch.quiet):
-            detail = f"the data changed less than {self.watch.quiet:g} s ago"
-            return Turn(UNSETTLED, detail, min(left, self.watch.poll))
         return self._claim(work, {name: str(pin) for name, pin in pins.items()})
+
+    def _identity(self, pin: Pin) -> str:
+        if str(pin) not in self._identities:
+            self._identities = {str(pin): self.identify(pin), **dict(islice(self._identities.items(), KNOWN))}
+        return self._identities[str(pin)]
 
     def _claim(self, work: str, pins: Mapping[str, str]) -> Turn:
         view = self.claims.look(work)
@@ -174,7 +185,8 @@ class Watcher:
             return Turn(LIMIT, why, self.watch.poll)
         lease = self.claims.take(work)
         if not lease:
-            return Turn(HELD, "another watcher has claimed it", min(self.watch.poll, self.watch.lease))
+            detail = f"it is claimed by {self.claims.holder(work) or 'another watcher'}"
+            return Turn(HELD, detail, min(self.watch.poll, self.watch.lease))
         return self._run(lease, pins)
 
     def _limit(self, work: str) -> str:
