@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -19,25 +21,28 @@ from tidegate.cli.interrupt import listen_for_the_end
 from tidegate.cli.progress import Progress
 from tidegate.data import ref
 from tidegate.data.base import Pin
-from tidegate.engines.argo.cron import zone
-from tidegate.errors import ParameterError
+from tidegate.engines.argo.cron import parse, zone
+from tidegate.errors import ConfigError, NotFound, ParameterError, Trouble, UsageError
 from tidegate.plan.events import FAILED
+from tidegate.project import read_project
 from tidegate.store.base import Store
 from tidegate.store.open import open_store
 from tidegate.store.patient import PatientStore
+from tidegate.timetable import FILE, Entry, read_timetable
 from tidegate.trigger.claim import slug
+from tidegate.trigger.clock import Bell, Clock
 from tidegate.trigger.history import check_name
+from tidegate.trigger.keeper import AGAIN_SECONDS, LOOK_SECONDS, Keeper
 from tidegate.trigger.retrain import Retrain, parse_hours
 from tidegate.trigger.start import Starter
-from tidegate.trigger.watch import RAN, UNSETTLED, Turn, Watch, Watcher
+from tidegate.trigger.watch import RAN, UNSETTLED, Order, Turn, Watch, Watcher
 
 
 @click.command("watch")
-@click.argument("target", metavar="FILE[:PIPELINE]")
+@click.argument("target", metavar="[FILE[:PIPELINE]]", default="")
 @click.option(
     "--data",
     multiple=True,
-    required=True,
     metavar="PARAM=REF",
     help="Data to watch; PARAM is given its pin. Repeatable.",
 )
@@ -59,6 +64,12 @@ from tidegate.trigger.watch import RAN, UNSETTLED, Turn, Watch, Watcher
 @click.option("--timezone", default="UTC", show_default=True, help="Of days and quiet hours.")
 @click.option("--by-digest", is_flag=True, help="Read data before claiming it: the same bytes elsewhere are not new.")
 @click.option("--once", is_flag=True, help="Look, run what is new, and end.")
+@click.option(
+    "--file", "table", type=click.Path(path_type=Path), help=f"Of schedules; the project's {FILE} by default."
+)
+@click.option(
+    "--schedule", default="", metavar="NAME", help="Run this one schedule of the file until its next run ended."
+)
 @click.option("--engine", type=click.Choice([api.LOCAL, api.ARGO]), default=api.LOCAL, show_default=True)
 @click.option("--store", metavar="URI", help="What all watchers share: claims, runs, cache, registry.")
 @click.option("-j", "--jobs", type=click.IntRange(1, 1024), help="Steps at a time; all cores by default.")
@@ -81,6 +92,8 @@ def command(
     timezone: str,
     by_digest: bool,
     once: bool,
+    table: Path | None,
+    schedule: str,
     engine: str,
     store: str | None,
     jobs: int | None,
@@ -89,12 +102,26 @@ def command(
     verbose: bool,
     as_json: bool,
 ) -> int:
-    """Watch data, and run a pipeline once for each state of it.
+    """Watch data, and run a pipeline once for each state of it; without a FILE watch the clock for schedules.toml.
 
     REF names data: dvc+REPOSITORY@REVISION:PATH, s3://…, gs://…, az://…, file:PATH, https://…. Any number of watchers
     may share a store; one of them runs, and what a dead one left is taken over.
     """
     listen_for_the_end()
+    options = api.Options(
+        store, jobs, mirror=False if no_mirror else None, engine=engine, logs=verbose, mutable_images=allow_tags,
+        interrupted=lambda: "detach",
+    )  # fmt: skip
+    if not target:
+        file = table or read_project().root / FILE
+        return _keep_time(file, options) if not schedule else _ring(file, schedule, options, lease)
+    if not data:
+        raise UsageError(
+            "nothing says what to watch",
+            allowed="--data PARAM=REF; or no FILE, to run schedules.toml by the clock.",
+            hint=f"tidegate watch {target} --data PARAM=REF",
+            code="watch-what",
+        )
     prepared = api.prepare(target)
     references = dict(values.split(d, "--data") for d in data)
     parameters = values.parameters(prepared.plan, typed, file)
@@ -103,10 +130,6 @@ def command(
     watch = Watch(
         check_name(name) if name else slug(prepared.plan.name), prepared.plan.name, prepared.plan.digest,
         references, parameters, poll, quiet, lease, retrain,
-    )  # fmt: skip
-    options = api.Options(
-        store, jobs, mirror=False if no_mirror else None, engine=engine, logs=verbose, mutable_images=allow_tags,
-        interrupted=lambda: "detach",
     )  # fmt: skip
     api.check_run(prepared, {**parameters, **references}, options)
     opened = PatientStore(open_store(store or prepared.project.store_uri), lease / 2)
@@ -120,6 +143,74 @@ def command(
 
 def _identity(store: Store, by_digest: bool, pin: Pin) -> str:
     return ref.learn(str(pin), store).digest if by_digest else pin.identity
+
+
+def _keep_time(file: Path, options: api.Options) -> int:
+    """Run the schedules of a file on this machine until told to end, one process each."""
+    entries = _to_run(file)
+    for entry in entries:
+        api.check_run(api.prepare(entry.pipeline), entry.parameters, options)
+        click.echo(f"{entry.name}  {entry.cron} ({entry.timezone})", err=True)
+    command = [sys.executable, "-m", "tidegate", *sys.argv[1:], "--schedule"]
+    keeper, tick = Keeper(lambda name: subprocess.Popen([*command, name], start_new_session=True)), threading.Event()
+    with keeper.kept():
+        while True:
+            with suppress(ConfigError, NotFound):  # somebody is writing it
+                entries = _to_run(file)
+            keeper.look([e.name for e in entries])
+            tick.wait(LOOK_SECONDS)
+
+
+def _to_run(file: Path) -> list[Entry]:
+    entries = [e for e in read_timetable(file) if not e.suspended]
+    for entry in entries:
+        check_name(entry.name)
+        _bell(entry)
+        if entry.concurrency != "forbid":
+            raise UsageError(
+                f"[{entry.name}] wants concurrency {entry.concurrency!r}",
+                allowed="forbid: on one machine a schedule runs one at a time.",
+                code="schedule-concurrency",
+            )
+    return entries
+
+
+def _bell(entry: Entry) -> Bell:
+    return Bell(entry.name, parse(entry.cron), zone(entry.timezone), entry.catch_up)
+
+
+def _ring(file: Path, name: str, options: api.Options, lease: float) -> int:
+    """Wait for the next moment of one schedule, run it, and end; also where the schedule changed."""
+    entry = _entry(file, name)
+    opened = PatientStore(open_store(options.store or read_project(file.resolve().parent).store_uri), lease / 2)
+    progress = Progress(sys.stderr, logs=options.logs)
+
+    def start(order: Order) -> str:
+        return Starter(api.prepare(entry.pipeline), options, progress.report)(order)
+
+    clock = Clock(_bell(entry), opened, start, parameters=entry.parameters, lease=lease, who=_who())
+    tick = threading.Event()
+    while _entry(file, name) == entry:
+        try:
+            wait = clock.turn()
+        except Trouble as e:
+            click.echo(f"note: {e.found}", err=True)
+            wait = AGAIN_SECONDS
+        if not wait:
+            return 0
+        tick.wait(wait)
+    return 0
+
+
+def _entry(file: Path, name: str) -> Entry:
+    found = next((e for e in read_timetable(file) if e.name == name and not e.suspended), None)
+    if found:
+        return found
+    raise NotFound(f"{file} has no schedule {name!r} that runs", hint="tidegate watch", code="schedule-not-found")
+
+
+def _who() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _check_references(references: dict[str, str], parameters: dict[str, object]) -> None:
