@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +14,12 @@ settings.load_profile("tidegate")
 
 LONG = os.environ.get("TIDEGATE_LONG") == "1"
 CLUSTER = os.environ.get("TIDEGATE_TEST_CLUSTER") == "1"
+
+
+# nohup, and shells for what runs in the background, let us ignore what tests send to processes of theirs
+for _number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
