@@ -252,6 +252,16 @@ def test_a_step_that_succeeded_without_a_record_is_in_another_store() -> None:
     assert refused.value.code == "argo-store-differs"
 
 
+def test_a_step_whose_pod_was_evicted_after_its_record_failed_and_says_why() -> None:
+    evicted = pod("a", "Failed", 'Usage of EmptyDir volume "scratch" exceeds the limit "5Mi".')
+    play = Play(Played(state("Failed", a=evicted)))
+    play.step("a", Output=1)
+    outcome = play.run()
+    assert outcome.state == FAILED
+    assert outcome.error
+    assert (outcome.error["code"], outcome.error["step"]) == ("pod-lost", "a")
+
+
 def test_a_pod_that_was_lost_says_why_and_what_came_after_is_skipped() -> None:
     play = Play(Played(state("Failed", a=pod("a", "Failed", "OOMKilled (exit code 137)"))))
     outcome = play.run()

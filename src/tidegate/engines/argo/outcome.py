@@ -62,6 +62,9 @@ def _step(ready: Ready, record: StepRecord | None, ended: Ended) -> StepFinished
         # told to end, and not by whoever ended the run: Argo knows why
         error = ended_early(ended.lost(ready.path), record.error)
         return StepFinished(ready.path, FAILED, seconds=record.seconds, error=error)
+    if record and record.state == SUCCEEDED and ended.state == FAILED and (error := ended.lost(ready.path)):
+        # its pod was evicted, or killed, between its record and its end: to Argo it failed, and nothing after it ran
+        return StepFinished(ready.path, FAILED, seconds=record.seconds, error=error)
     if record:
         note = record.note or (f"{record.attempts} attempts" if record.attempts > 1 else "")
         error = ended_early(ended.lost(ready.path), record.error) if by_signal(record.error) else record.error
