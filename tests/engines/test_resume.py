@@ -150,7 +150,7 @@ def test_a_changed_definition_is_refused_and_what_changed_is_said(work: Work) ->
     work.file.write_text(PIPELINE.replace("return x + 1", "return x + 2"))
     with pytest.raises(DefinitionError, match="code of first; code of second; code of third"):
         work.run(resume=failed.id)
-    work.file.write_text(PIPELINE.replace("n: int = 2) -> int:\n    a =", "n: int = 3) -> int:\n    a ="))
+    work.file.write_text(PIPELINE.replace("n: int = 2) -> int:\n    a =", "n: int = 30) -> int:\n    a ="))
     with pytest.raises(DefinitionError, match="of the pipeline"):
         work.run(resume=failed.id)
 
