@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,15 +20,16 @@ from kfp import dsl
 
 @dsl.component(install_kfp_package=False)
 def say(text: str) -> str:
-    import time
-    time.sleep(float(text))
+    import pathlib, time
+    while text and not pathlib.Path(text).exists():
+        time.sleep(0.02)
     return text
 
 @dsl.pipeline(name="said")
-def said(text: str = "0") -> str:
+def said(text: str = "") -> str:
     return say(text=text).output
 """
-FILE = '[nightly]\npipeline = "p.py"\ncron = "* * * * *"\nparameters = { text = "0" }\n'
+FILE = '[nightly]\npipeline = "p.py"\ncron = "* * * * *"\nparameters = { text = "" }\n'
 
 
 @pytest.fixture
@@ -70,20 +70,20 @@ def test_a_schedule_runs_by_the_clock_until_it_is_told_to_end(project: Path) -> 
     assert "nightly  * * * * * (UTC)" in err
     assert "Traceback" not in err + out
     record = next(iter(Runs(store).list(5)))
-    assert record.parameters == {"text": "0"}
+    assert record.parameters == {"text": ""}
     assert Runs(store).outcome(record.id)
 
 
 def test_a_run_that_is_interrupted_is_gone_on_with_under_its_id(project: Path) -> None:
     store = late(project, 90)
-    (project / "schedules.toml").write_text(FILE.replace('text = "0"', 'text = "3"'))
+    (project / "schedules.toml").write_text(FILE.replace('text = ""', f'text = "{project / "go"}"'))
     process = begun(project)
     wait_until(lambda: bool([*Runs(store).list(5)]))
-    time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 130
     process.communicate()
     assert not ended(store)
+    (project / "go").touch()
     again = begun(project)
     wait_until(lambda: "SUCCEEDED" in ended(store))
     again.send_signal(signal.SIGTERM)
@@ -110,7 +110,17 @@ def test_a_file_that_cannot_run_is_refused_before_anything_runs(project: Path, t
     assert f"error[{code}]" in err
 
 
-def test_a_file_or_data_has_to_be_named(project: Path) -> None:
-    process = begun(project, "p.py")
-    assert "error[watch-what]" in process.communicate(timeout=60)[1]
-    assert process.returncode == 2
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["p.py"], "nothing says what to watch"),
+        (["--once"], "--once is of watching data"),
+        (["--data", "text=file:p.py"], "--data is of watching data"),
+        (["-p", "text=1"], "--param is of watching data"),
+        (["p.py", "--data", "text=file:p.py", "--file", "schedules.toml"], "--file is of schedules.toml"),
+    ],
+)
+def test_data_and_the_clock_are_kept_apart(project: Path, words: list[str], says: str) -> None:
+    process = begun(project, *words)
+    err = process.communicate(timeout=60)[1]
+    assert (process.returncode, f"error[watch-what]: {says}" in err) == (2, True), err

@@ -37,6 +37,12 @@ from tidegate.trigger.retrain import Retrain, parse_hours
 from tidegate.trigger.start import Starter
 from tidegate.trigger.watch import RAN, UNSETTLED, Order, Turn, Watch, Watcher
 
+_OF_DATA = (
+    "data", "typed", "file", "name", "poll", "quiet", "runs_per_day", "gap", "quiet_hours", "timezone", "by_digest",
+    "once",
+)  # fmt: skip
+_OF_A_FILE = ("table", "schedule")
+
 
 @click.command("watch")
 @click.argument("target", metavar="[FILE[:PIPELINE]]", default="")
@@ -77,7 +83,9 @@ from tidegate.trigger.watch import RAN, UNSETTLED, Order, Turn, Watch, Watcher
 @click.option("--no-mirror", is_flag=True, help="Do not write runs into MLflow.")
 @click.option("--verbose", is_flag=True, help="Show what the steps write.")
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON for each change on stdout; the rest on stderr.")
+@click.pass_context
 def command(
+    context: click.Context,
     target: str,
     data: Sequence[str],
     typed: Sequence[str],
@@ -112,6 +120,7 @@ def command(
         store, jobs, mirror=False if no_mirror else None, engine=engine, logs=verbose, mutable_images=allow_tags,
         interrupted=lambda: "detach",
     )  # fmt: skip
+    _check_form(context, target)
     if not target:
         file = table or read_project().root / FILE
         return _keep_time(file, options) if not schedule else _ring(file, schedule, options, lease)
@@ -143,6 +152,16 @@ def command(
 
 def _identity(store: Store, by_digest: bool, pin: Pin) -> str:
     return ref.learn(str(pin), store).digest if by_digest else pin.identity
+
+
+def _check_form(context: click.Context, target: str) -> None:
+    """Refuse options of data beside a file of schedules, and the other way round."""
+    wrong = _OF_A_FILE if target else _OF_DATA
+    given = [n for n in wrong if context.get_parameter_source(n) is not click.core.ParameterSource.DEFAULT]
+    if given:
+        of, other = ("schedules.toml", "leave FILE out") if target else ("watching data", "name its FILE")
+        flag = {"typed": "param", "table": "file", "file": "params"}.get(given[0], given[0].replace("_", "-"))
+        raise UsageError(f"--{flag} is of {of}", allowed=f"To use it, {other}.", code="watch-what")
 
 
 def _keep_time(file: Path, options: api.Options) -> int:

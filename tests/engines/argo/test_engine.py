@@ -12,6 +12,7 @@ import pytest
 from tests.engines.test_random_plans import Writer
 from tidegate.engines.argo.cluster import POD, RUN_LABEL, WORKFLOW, WORKFLOW_LABEL, Change, Cluster, Kind, Object
 from tidegate.engines.argo.engine import DETACH, ArgoEngine
+from tidegate.engines.argo.follow import NODE_ANNOTATION
 from tidegate.engines.argo.memory import MemoryCluster
 from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.settings import ArgoSettings
@@ -230,12 +231,16 @@ def test_ctrl_c_stops_the_run_or_leaves_it_as_is_wished() -> None:
 
 def test_after_a_stop_a_pod_that_goes_on_has_the_time_to_record_its_end() -> None:
     play = Play(Played(breaks(KeyboardInterrupt())))
-    meta = {"name": "p", "namespace": SETTINGS.namespace, "labels": {WORKFLOW_LABEL: RUN}}
-    play.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": {"phase": "Running"}})
+    for name, node in (("p", "node-a"), ("end", "node-exit")):  # the one that ends the run is not waited for
+        meta = {"name": name, "namespace": SETTINGS.namespace, "labels": {WORKFLOW_LABEL: RUN}}
+        body = {"apiVersion": "v1", "kind": "Pod", "metadata": {**meta, "annotations": {NODE_ANNOTATION: node}}}
+        play.cluster.create({**body, "status": {"phase": "Running"}})
 
     def pause(seconds: float) -> None:
         play.now += seconds
-        play.cluster.patch(WORKFLOW, RUN, SETTINGS.namespace, {"status": {"phase": "Failed"}})
+        play.cluster.patch(
+            WORKFLOW, RUN, SETTINGS.namespace, {"status": {"phase": "Failed", "nodes": {"node-a": pod("a", "Running")}}}
+        )
         if play.now > 5:
             play.step("a", CANCELED)
             play.cluster.patch(POD, "p", SETTINGS.namespace, {"status": {"phase": "Failed"}})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tidegate.engines.argo.nodes import Node, by_signal, ended_early, lost, path_of
+from tidegate.engines.argo.nodes import Node, by_signal, ended_early, lost, path_of, steps
 
 OWN = {"code": "step-terminated", "message": "the step was told to end"}
 
@@ -60,3 +60,16 @@ def test_a_command_that_died_of_a_signal_died_of_the_deadline_where_argo_says_so
     assert (ended_early(lost(node("Step exceeded its deadline"), "here"), died) or {})["code"] == "run-timeout"
     assert ended_early(lost(node("main: Error (exit code 143)"), "here"), died) is died
     assert ended_early(None, died) is died
+
+
+def test_of_a_step_in_a_dag_that_was_tried_again_the_last_try_counts() -> None:
+    def tried(started: str, phase: str) -> dict[str, object]:
+        inputs = {"parameters": [{"name": "step", "value": "sub/a"}]}
+        return {"type": "Pod", "phase": phase, "startedAt": started, "inputs": inputs}
+
+    for last, first in (("a-1", "a-2"), ("a-2", "a-1")):
+        nodes = {
+            first: tried("2026-01-01T00:00:00Z", "Failed"),
+            last: tried("2026-01-01T00:01:00Z", "Succeeded"),
+        }
+        assert steps({"status": {"nodes": dict(sorted(nodes.items()))}})["sub/a"].id == last

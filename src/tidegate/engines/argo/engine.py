@@ -12,7 +12,7 @@ from typing import Any
 from tidegate.engines.argo import nodes
 from tidegate.engines.argo.cluster import POD, RUN_LABEL, WORKFLOW, WORKFLOW_LABEL, Cluster, Object
 from tidegate.engines.argo.container import BESIDE
-from tidegate.engines.argo.follow import Follower, from_argo
+from tidegate.engines.argo.follow import NODE_ANNOTATION, Follower, from_argo
 from tidegate.engines.argo.outcome import Ended, outcome
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.site import run_context
@@ -285,10 +285,11 @@ class _Watch:
                 engine.pause(0.5)
 
     def _going(self) -> bool:
-        """Whether a pod goes on: what it was doing it records when it ends."""
+        """Whether the pod of a step goes on: what it was doing it records when it ends."""
         engine = self.engine
         pods = engine.cluster.list(POD, engine.settings.namespace, {WORKFLOW_LABEL: engine.record.id})
-        return any(p.get("status", {}).get("phase") == "Running" for p in pods)
+        running = [p["metadata"] for p in pods if p.get("status", {}).get("phase") == "Running"]
+        return any(nodes.path_of(self.latest, m.get("annotations", {}).get(NODE_ANNOTATION, "")) for m in running)
 
     def outcome(self, state: str) -> Outcome:
         """How the run ended; what was not reported yet is reported."""

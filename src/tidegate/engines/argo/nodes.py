@@ -78,7 +78,7 @@ def raw_nodes(workflow: Object) -> Mapping[str, Any]:
 
 
 def steps(workflow: Object) -> dict[str, Node]:
-    """The steps of a Workflow by path: of a step that is tried again, all tries together."""
+    """The steps of a Workflow by path: of a step that is tried again all tries together, in a dag that is the last."""
     found: dict[str, Node] = {}
     for node in _steps(workflow):
         known = found.get(node.step)
@@ -93,7 +93,7 @@ def path_of(workflow: Object, node: str) -> str:
 
 
 def _steps(workflow: Object) -> Iterator[Node]:
-    for id_, node in raw_nodes(workflow).items():
+    for id_, node in sorted(raw_nodes(workflow).items(), key=lambda found: found[1].get("startedAt") or ""):
         given = {p["name"]: p.get("value") for p in node.get("inputs", {}).get("parameters", ())}
         if "step" in given and node.get("type") in ("Pod", "Retry"):
             yield Node(
