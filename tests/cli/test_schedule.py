@@ -71,8 +71,9 @@ def tidegate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TIDEGATE_STORE", "s3://team/models")
     monkeypatch.setenv("TIDEGATE_ARGO_IMAGE", f"registry.example/tidegate@{DIGEST}")
-    monkeypatch.setattr("tidegate.engines.argo.kube.open_cluster", lambda context="": place.cluster)
-    for module in ("tidegate.api", "tidegate.cli.schedule"):
+    for module in ("tidegate.engines.argo.kube", "tidegate.schedules"):
+        monkeypatch.setattr(f"{module}.open_cluster", lambda context="": place.cluster)
+    for module in ("tidegate.schedules", "tidegate.cli.schedule"):
         monkeypatch.setattr(f"{module}.open_store", lambda uri=None: place.store)
     return place
 

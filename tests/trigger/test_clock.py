@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tidegate.engines.argo.cron import parse
+from tidegate.cron import parse
 from tidegate.errors import DefinitionError, StoreError
 from tidegate.plan.events import FAILED, SUCCEEDED
 from tidegate.store.memory import MemoryStore

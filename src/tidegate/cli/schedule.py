@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tidegate.engines.argo.cluster import Cluster
     from tidegate.engines.argo.schedule import Applied, Row
     from tidegate.engines.argo.workflow import Cron
+    from tidegate.schedules import ScheduleOptions
     from tidegate.trigger.history import Happening
 
 POLICIES = {
@@ -85,17 +86,19 @@ def apply(
     json_: bool,
 ) -> int:
     """Make a schedule, or change the one of this name; without a FILE make all those of schedules.toml."""
+    from tidegate import schedules
+
     _check_form(context, target)
     if not target:
-        options = api.ScheduleOptions("", store, mutable_images=allow_tags, dry_run=dry_run)
+        options = schedules.ScheduleOptions("", store, mutable_images=allow_tags, dry_run=dry_run)
         return _apply_file(file, options, prune=prune, ask=not yes, json_=json_)
     from tidegate.engines.argo.workflow import Cron
 
     prepared = api.prepare(target)
     parameters = values.parameters(prepared.plan, typed, params)
     cron = Cron(expression, timezone, concurrency.capitalize(), catch_up, bool(suspended))
-    options = api.ScheduleOptions(name, store, suspended is not None, allow_tags, dry_run)
-    applied = api.schedule(prepared, parameters, cron, options)
+    options = schedules.ScheduleOptions(name, store, suspended is not None, allow_tags, dry_run)
+    applied = schedules.schedule(prepared, parameters, cron, options)
     _print(_applied_json(applied), json_, _applied_text(applied, prepared.plan.name))
     return 0
 
@@ -117,10 +120,12 @@ def _check_form(context: click.Context, target: str) -> None:
         )
 
 
-def _apply_file(file: Path | None, options: api.ScheduleOptions, *, prune: bool, ask: bool, json_: bool) -> int:
+def _apply_file(file: Path | None, options: ScheduleOptions, *, prune: bool, ask: bool, json_: bool) -> int:
     """Bring the cluster to what a file says, showing first what that changes."""
+    from tidegate import schedules
+
     project = read_project(file.resolve().parent if file else None)
-    table = api.timetable(project, read_timetable(file or project.root / FILE), options)
+    table = schedules.timetable(project, read_timetable(file or project.root / FILE), options)
     found = table.compare()
     gone = table.unwritten if prune else ()
     if not json_:
@@ -247,12 +252,13 @@ def resume(name: str, engine: str) -> None:
 @_json
 def run(name: str, typed: Sequence[str], engine: str, store: str | None, json_: bool) -> None:
     """Start a run of a schedule now, with its parameters and those that are given here."""
+    from tidegate import schedules
     from tidegate.engines.argo.schedule import find
 
     cluster, namespace = _place()
     found = find(cluster, namespace, name)
     parameters = values.parameters(found.packed.plan, typed, None)
-    run_id = api.start_scheduled(found, parameters, cluster, store or read_project().store_uri)
+    run_id = schedules.start_scheduled(found, parameters, cluster, store or read_project().store_uri)
     _print({"schedule": name, "run_id": run_id}, json_, [f"started {run_id}", f"  → tidegate runs show {run_id}"])
 
 

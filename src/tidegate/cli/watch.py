@@ -19,9 +19,9 @@ from tidegate import api
 from tidegate.cli import values
 from tidegate.cli.interrupt import listen_for_the_end
 from tidegate.cli.progress import Progress
+from tidegate.cron import parse, zone
 from tidegate.data import ref
 from tidegate.data.base import Pin
-from tidegate.engines.argo.cron import parse, zone
 from tidegate.errors import ConfigError, NotFound, ParameterError, Trouble, UsageError
 from tidegate.plan.events import FAILED
 from tidegate.project import read_project

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tidegate.engines.argo.cron import Expression, moments
+from tidegate.cron import Expression, moments
 from tidegate.errors import Damaged, NotFound, Trouble, UsageError
 from tidegate.plan.events import FAILED, SUCCEEDED
 from tidegate.store.base import Store

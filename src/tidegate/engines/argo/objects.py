@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tidegate.cron import parse, zone
 from tidegate.engines.argo.argument import argument
 from tidegate.engines.argo.check import check
-from tidegate.engines.argo.cron import parse, zone
 from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.workflow import (

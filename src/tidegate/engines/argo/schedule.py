@@ -14,6 +14,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+from tidegate.cron import moments, parse, zone
 from tidegate.engines.argo.argument import referenced
 from tidegate.engines.argo.check import check
 from tidegate.engines.argo.cluster import (
@@ -26,7 +27,6 @@ from tidegate.engines.argo.cluster import (
     Kind,
     Object,
 )
-from tidegate.engines.argo.cron import moments, parse, zone
 from tidegate.engines.argo.given import given
 from tidegate.engines.argo.packed import Packed, unpack
 from tidegate.engines.argo.past import Past, history, running, unseen

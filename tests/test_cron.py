@@ -8,7 +8,7 @@ from itertools import islice
 
 import pytest
 
-from tidegate.engines.argo import cron
+from tidegate import cron
 from tidegate.errors import UsageError
 
 # expression, zone, after, the next three moments in UTC
