@@ -179,7 +179,7 @@ FAULTS = (
     ),
     Fault(
         "argo: secrets of a command beside are not masked",
-        "engines/argo/launcher.py",
+        "engines/pod/step.py",
         "if name.startswith(MASKED)",
         "if name.startswith('x' + MASKED)",
         "tests/engines/argo/test_beside.py",

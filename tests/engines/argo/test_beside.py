@@ -9,7 +9,7 @@ from kfp import dsl, kubernetes
 
 from tests.engines.argo.simulated import SETTINGS, SimulatedEngine
 from tidegate.engines.argo.packed import Packed
-from tidegate.engines.argo.pod import MASKED
+from tidegate.engines.pod.step import MASKED
 from tidegate.engines.argo.workflow import workflow
 from tidegate.engines.base import Arguments
 from tidegate.ir.check import check

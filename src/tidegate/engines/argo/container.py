@@ -12,9 +12,10 @@ from typing import Any
 
 from tidegate.author.component import REGISTRAR
 from tidegate.engines.argo.needs import Needs
-from tidegate.engines.argo.pod import FOLDER, MASKED
+from tidegate.engines.argo.pod import FOLDER
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.own import own_step
+from tidegate.engines.pod.step import MASKED
 from tidegate.engines.readable import readable
 from tidegate.errors import DefinitionError
 from tidegate.ir.placeholder import Placeholder, Template, Text, parse

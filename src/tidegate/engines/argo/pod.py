@@ -11,7 +11,6 @@ from typing import Any
 
 FOLDER = "/tidegate"
 PLAN = "/tidegate-plan/plan"
-MASKED = "TIDEGATE_MASK_"  # secrets of the command beside, which are taken out of its log
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from tidegate.engines.argo.argument import parsed, referenced
@@ -32,6 +33,36 @@ class Site:
 
     pod: Pod
     store: Store
+
+    @property
+    def run_id(self) -> str:
+        """The run, which is the Workflow's name."""
+        return self.pod.run_id
+
+    @property
+    def step(self) -> str:
+        """The step's path."""
+        return self.pod.step
+
+    @property
+    def attempt(self) -> int:
+        """0 for the first try."""
+        return self.pod.attempt
+
+    @property
+    def begun(self) -> str:
+        """When the Workflow was created."""
+        return self.pod.created
+
+    @property
+    def folder(self) -> Path:
+        """The volume that the pod's containers share."""
+        return self.pod.folder
+
+    @property
+    def use_cache(self) -> bool:
+        """Whether results of earlier runs count."""
+        return self.packed.use_cache
 
     @cached_property
     def blobs(self) -> Blobs:

@@ -1,0 +1,1 @@
+"""A step inside a pod, the same whichever engine made the pod."""
