@@ -15,6 +15,7 @@ from tidegate.engines.local.engine import LocalEngine, check_host
 from tidegate.engines.local.host import read_host
 from tidegate.engines.local.kubernetes import not_applied
 from tidegate.engines.own import own_step, plain
+from tidegate.engines.pod.shared import check_store
 from tidegate.engines.values import Values, values_from_json
 from tidegate.errors import Conflict, DefinitionError, NotFound, ParameterError, Trouble, WatchLost
 from tidegate.ir.check import check
@@ -33,13 +34,15 @@ from tidegate.revision import revision
 from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs, digest_path
 from tidegate.store.open import open_store
+from tidegate.store.patient import PatientStore
 from tidegate.store.runs import OutcomeRecord, RunRecord, Runs, StepRecord, new_run_id
 
 if TYPE_CHECKING:
     from tidegate.engines.argo.packed import Packed
     from tidegate.engines.argo.workflow import Cron
 
-LOCAL, ARGO = "local", "argo"
+LOCAL, ARGO, KFP = "local", "argo", "kfp"
+ENGINES = (LOCAL, ARGO, KFP)
 ORIGIN = ("commit", "dirty", "environment", "user", "target")
 
 
@@ -108,10 +111,10 @@ class Options:
         resume: go on with this run (an id, or ``last``) instead of starting one: what finished stays finished.
         mirror: write the run into MLflow when it is over; None = where MLflow is installed and the project
             does not say ``mlflow = false``.
-        engine: ``local`` or ``argo``.
-        logs: pass on what steps write (Argo: fetch it while they run).
+        engine: ``local``, ``argo`` or ``kfp``.
+        logs: pass on what steps write (on a cluster: fetch it while they run).
         mutable_images: let a cluster run images by tag, which may change under a run.
-        interrupted: asked when Ctrl-C is pressed while Argo runs: ``stop`` the run, or ``detach`` from it.
+        interrupted: asked when Ctrl-C is pressed while a cluster runs: ``stop`` the run, or ``detach`` from it.
     """
 
     store: str | None = None
@@ -196,11 +199,15 @@ def check_run(prepared: Prepared, parameters: Mapping[str, Any], options: Option
 def _check_engine(prepared: Prepared, options: Options) -> None:
     if options.engine == LOCAL:
         return check_host(prepared.plan, read_host(prepared.project))
-    from tidegate.engines.argo.start import argo_settings, check_store
-    from tidegate.engines.argo.workflow import check_launcher
-
     check_store(options.store or prepared.project.store_uri)
     check_images(prepared, mutable=options.mutable_images)
+    if options.engine == KFP:
+        from tidegate.engines.kfp import support
+
+        return support.check(prepared.plan)
+    from tidegate.engines.argo.start import argo_settings
+    from tidegate.engines.argo.workflow import check_launcher
+
     return check_launcher(argo_settings(prepared.project))
 
 
@@ -232,12 +239,33 @@ def run(
     store = open_store(options.store or prepared.project.store_uri)
     slots = prepared.plan.root.interface.artifacts
     arguments = Arguments(arguments.parameters, _given(options.artifacts, slots, Blobs(store)))
-    record = new_record(prepared, arguments, options.engine, options.run_id)
+    record, runs = new_record(prepared, arguments, options.engine, options.run_id), Runs(store)
+    if options.engine == KFP:
+        return _run_on_kfp(prepared, arguments, options, store, record, report)
     engine = _engine(prepared, arguments, options, store, record, {})
-    runs = Runs(store)
-    runs.keep_plan(record.plan_digest, prepared.definition.spec)
+    runs.keep_plan(record.plan_digest, prepared.definition.spec, prepared.definition.platforms)
     runs.create(record)
     return _run(prepared, arguments, options, store, engine, record.id, report)
+
+
+def _run_on_kfp(
+    prepared: Prepared,
+    arguments: Arguments,
+    options: Options,
+    store: Store,
+    record: RunRecord,
+    report: Callable[[Event], None],
+) -> Run:
+    """Run on Kubeflow Pipelines, which names the run: its first record is written when it has begun there."""
+    from tidegate.engines.kfp.client import open_backend
+    from tidegate.engines.kfp.settings import read_settings
+    from tidegate.engines.kfp.start import Submission, begin
+
+    settings = read_settings(prepared.project)
+    how = Submission(bool(options.run_id), options.cache, options.logs, options.interrupted)
+    backend = open_backend(settings)
+    engine = begin(prepared.definition, prepared.plan, record, PatientStore(store), backend, settings, how)
+    return _run(prepared, arguments, options, store, engine, engine.record.id, report)
 
 
 def _resume(
@@ -250,8 +278,18 @@ def _resume(
     if record.environment != environment_digest():
         report(Notice("the environment changed since this run began; what finished stays as it is"))
     artifacts = values_from_json({"artifacts": record.artifacts}).artifacts
-    finished = {s.path: s for s in runs.steps(record.id) if s.state == SUCCEEDED}
     arguments = Arguments(record.parameters, artifacts)
+    if options.engine == KFP:
+        from tidegate.engines.kfp.client import open_backend
+        from tidegate.engines.kfp.settings import read_settings
+        from tidegate.engines.kfp.start import Submission, resume
+
+        settings = read_settings(prepared.project)
+        how = Submission(True, options.cache, options.logs, options.interrupted)
+        kfp = resume(record, PatientStore(store), open_backend(settings), settings, how)
+        runs.reopen(record.id)
+        return _run(prepared, arguments, options, store, kfp, record.id, report)
+    finished = {s.path: s for s in runs.steps(record.id) if s.state == SUCCEEDED}
     engine = _engine(prepared, arguments, options, store, record, finished)
     runs.reopen(record.id)
     return _run(prepared, arguments, options, store, engine, record.id, report)

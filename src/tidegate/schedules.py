@@ -16,9 +16,10 @@ from tidegate.engines.argo.given import given
 from tidegate.engines.argo.kube import open_cluster
 from tidegate.engines.argo.schedule import Applied, Order, Schedule, next_moments, rehearse, run_name, schedule_name
 from tidegate.engines.argo.site import first_record
-from tidegate.engines.argo.start import argo_settings, check_control, check_store
+from tidegate.engines.argo.start import argo_settings, check_control
 from tidegate.engines.argo.workflow import Cron
 from tidegate.engines.base import check_given
+from tidegate.engines.pod.shared import check_store
 from tidegate.errors import Trouble, UsageError
 from tidegate.project import Project, user_name
 from tidegate.registry import policy

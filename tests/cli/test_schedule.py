@@ -109,7 +109,7 @@ def test_apply_says_what_it_made_when_it_runs_next_and_what_becomes_of_overlap_a
         (["--cron", "@daily", "-p", "n=1", "-p", "m=1"], "parameter-unknown", "flag, n, text"),
         (["--cron", "@daily"], "parameter-missing", "-p n="),
         (["--cron", "@daily", "-p", "n=1", "--name", "My Job"], "schedule-name", "a-z, 0-9"),
-        (["--cron", "@daily", "-p", "n=1", "--store", "here"], "argo-store", "s3://"),
+        (["--cron", "@daily", "-p", "n=1", "--store", "here"], "store-not-shared", "s3://"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_refused_before_anything_is_sent(

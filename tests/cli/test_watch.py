@@ -198,7 +198,7 @@ def test_the_commands_on_the_page_work_one_after_another(
         (["--data", "data=file:rows", "--name", "My Job"], 2, "trigger-name"),
         (["--data", "data=file:rows", "--quiet-hours", "9-17"], 2, "hours-invalid"),
         (["--data", "data=file:rows", "--timezone", "Europe/Berlim"], 2, "timezone-unknown"),
-        (["--data", "data=file:rows", "--engine", "argo"], 2, "argo-store"),
+        (["--data", "data=file:rows", "--engine", "argo"], 2, "store-not-shared"),
         (["--data", "data=file:none"], 2, "not-found"),
         (["--data", "data=http://127.0.0.1:9/x"], 3, "data-unreachable"),
     ],

@@ -27,7 +27,7 @@ def _stopped(ran: Ran, code: int, name: str, *words: str) -> None:
 
 @ahead(refused("--store", "/tmp/nowhere"))
 def test_a_folder_as_store_is_refused(result: Ran) -> None:
-    _stopped(result, 2, "argo-store", "/tmp/nowhere")
+    _stopped(result, 2, "store-not-shared", "/tmp/nowhere")
 
 
 def renamed(ground: Ground) -> Ran:

@@ -31,9 +31,7 @@ from tidegate.store.open import open_store
 @click.option(
     "-a", "--artifact", "artifacts", multiple=True, metavar="NAME=PATH", help="An input artifact of the root."
 )
-@click.option(
-    "--engine", type=click.Choice([api.LOCAL, api.ARGO]), default=api.LOCAL, show_default=True, help="Where to run."
-)
+@click.option("--engine", type=click.Choice(api.ENGINES), default=api.LOCAL, show_default=True, help="Where to run.")
 @click.option("--store", metavar="URI", help="Where artifacts, cache, runs and registry live.")
 @click.option("-j", "--jobs", type=click.IntRange(1, 1024), help="Steps at a time; all cores by default.")
 @click.option("--no-cache", is_flag=True, help="Run every step, whatever the cache holds.")
@@ -59,7 +57,7 @@ def command(
     verbose: bool,
     as_json: bool,
 ) -> int:
-    """Run a pipeline here, or on a cluster with Argo Workflows.
+    """Run a pipeline here, or on a cluster with Argo Workflows or Kubeflow Pipelines.
 
     FILE is a Python file or module with a @dsl.pipeline, or a compiled IR (YAML or JSON).
     """

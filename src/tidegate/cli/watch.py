@@ -76,7 +76,7 @@ _OF_A_FILE = ("table", "schedule")
 @click.option(
     "--schedule", default="", metavar="NAME", help="Run this one schedule of the file until its next run ended."
 )
-@click.option("--engine", type=click.Choice([api.LOCAL, api.ARGO]), default=api.LOCAL, show_default=True)
+@click.option("--engine", type=click.Choice(api.ENGINES), default=api.LOCAL, show_default=True)
 @click.option("--store", metavar="URI", help="What all watchers share: claims, runs, cache, registry.")
 @click.option("-j", "--jobs", type=click.IntRange(1, 1024), help="Steps at a time; all cores by default.")
 @click.option("--allow-tags", is_flag=True, help="Let a cluster run images by tag, which may change under a run.")

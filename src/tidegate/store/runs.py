@@ -104,17 +104,26 @@ class Runs:
         self.store.put_new(f"{_folder(record.id)}/run.json", _text(record))
         self.store.put("runs/last", record.id.encode())
 
-    def keep_plan(self, digest: str, spec: Mapping[str, Any]) -> None:
-        """Keep the definition of a plan, once, to say later what changed since."""
+    def keep_plan(self, digest: str, spec: Mapping[str, Any], platforms: Mapping[str, Any] | None = None) -> None:
+        """Keep the definition of a plan, once, to say later what changed since, and for pods that carry only its digest."""
         self.store.put_new(_plan_key(digest), json.dumps(spec, sort_keys=True).encode())
+        if platforms:
+            self.store.put_new(_plan_key(digest, "platforms."), json.dumps(platforms, sort_keys=True).encode())
 
     def plan(self, digest: str) -> dict[str, Any]:
         """Return the definition of a plan by its digest, empty where none was kept."""
+        return self._kept(_plan_key(digest))
+
+    def platforms(self, digest: str) -> dict[str, Any]:
+        """Return the platform settings of a plan by its digest, empty where it has none."""
+        return self._kept(_plan_key(digest, "platforms."))
+
+    def _kept(self, key: str) -> dict[str, Any]:
         try:
-            spec: dict[str, Any] = json.loads(self.store.get(_plan_key(digest)))
+            found: dict[str, Any] = json.loads(self.store.get(key))
         except (NotFound, ValueError):
             return {}
-        return spec
+        return found
 
     def read(self, run_id: str) -> RunRecord:
         """Return a run's record; raise ``NotFound``."""
@@ -220,8 +229,8 @@ class Runs:
         return record
 
 
-def _plan_key(digest: str) -> str:
-    return f"plans/{digest.removeprefix('sha256:')}.json"
+def _plan_key(digest: str, part: str = "") -> str:
+    return f"plans/{digest.removeprefix('sha256:')}.{part}json"
 
 
 def _folder(run_id: str) -> str:

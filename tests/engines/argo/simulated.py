@@ -31,10 +31,11 @@ from tidegate.engines.argo.outcome import Ended, outcome
 from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.pod import read_pod
 from tidegate.engines.argo.settings import ArgoSettings
-from tidegate.engines.argo.site import Site, run_context
+from tidegate.engines.argo.site import Site
 from tidegate.engines.argo.start import Submission, argo_engine
 from tidegate.engines.argo.workflow import PLAN_ANNOTATION
 from tidegate.engines.base import Arguments, check_arguments
+from tidegate.engines.pod.context import run_context
 from tidegate.plan.events import FAILED, SUCCEEDED, Outcome, Report
 from tidegate.plan.model import Plan
 from tidegate.store.base import Store

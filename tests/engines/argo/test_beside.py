@@ -9,9 +9,9 @@ from kfp import dsl, kubernetes
 
 from tests.engines.argo.simulated import SETTINGS, SimulatedEngine
 from tidegate.engines.argo.packed import Packed
-from tidegate.engines.pod.step import MASKED
 from tidegate.engines.argo.workflow import workflow
 from tidegate.engines.base import Arguments
+from tidegate.engines.pod.step import MASKED
 from tidegate.ir.check import check
 from tidegate.ir.load import of_pipeline
 from tidegate.plan.events import FAILED, SUCCEEDED, Outcome

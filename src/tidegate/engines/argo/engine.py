@@ -15,9 +15,9 @@ from tidegate.engines.argo.container import BESIDE
 from tidegate.engines.argo.follow import NODE_ANNOTATION, Follower, from_argo
 from tidegate.engines.argo.outcome import Ended, outcome
 from tidegate.engines.argo.settings import ArgoSettings
-from tidegate.engines.argo.site import run_context
 from tidegate.engines.argo.stuck import hopeless, waiting
 from tidegate.engines.base import Arguments
+from tidegate.engines.pod.context import run_context
 from tidegate.errors import ClusterError, Conflict, NotFound, TidegateError, WatchLost
 from tidegate.plan.events import (
     CANCELED,

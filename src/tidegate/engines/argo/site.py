@@ -15,6 +15,7 @@ from tidegate.engines.argo.pod import Pod
 from tidegate.engines.argo.trace import trace
 from tidegate.engines.base import Arguments, check_arguments
 from tidegate.engines.graph import Ready
+from tidegate.engines.pod.context import run_context
 from tidegate.errors import NotFound
 from tidegate.plan.events import FAILED, SKIPPED, SUCCEEDED
 from tidegate.plan.model import Plan
@@ -23,8 +24,6 @@ from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs
 from tidegate.store.cache import Cache
 from tidegate.store.runs import RunRecord, Runs
-
-WORKSPACE = "/kfp-workspace"
 
 
 @dataclass(frozen=True)
@@ -143,16 +142,3 @@ def first_record(run_id: str, packed: Packed, texts: Mapping[str, str], blobs: B
 def _value(text: str, type_: str, blobs: Blobs) -> Any:
     digest = referenced(text)
     return parsed(blobs.read_bytes(digest).decode() if digest else text, type_)
-
-
-def run_context(plan: Plan, record: RunRecord, store: str) -> dict[str, str]:
-    """Names of a run, for placeholders."""
-    return {
-        "pipeline_job_name": f"{plan.name}-{record.id}",
-        "pipeline_job_resource_name": f"{plan.name}-{record.id}",
-        "pipeline_job_uuid": record.id,
-        "pipeline_job_create_time_utc": record.created,
-        "pipeline_job_schedule_time_utc": record.created,
-        "pipeline_root": f"{store}/runs/{record.id}",
-        "workspace_path": WORKSPACE if plan.settings.get("workspace") else "",
-    }

@@ -19,12 +19,11 @@ from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.settings import ArgoSettings, read_settings
 from tidegate.engines.argo.workflow import workflow
 from tidegate.engines.base import Arguments
-from tidegate.errors import ConfigError, Conflict, ParameterError, StepFailed
+from tidegate.errors import Conflict, ParameterError, StepFailed
 from tidegate.plan.model import Plan
 from tidegate.project import Project
 from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs
-from tidegate.store.open import OBJECT_SCHEMES
 from tidegate.store.patient import PatientStore
 from tidegate.store.runs import RunRecord
 
@@ -53,21 +52,6 @@ def argo_settings(project: Project) -> ArgoSettings:
     settings = read_settings(project)
     family = read_lock(project.root).families.get(LAUNCHER_FAMILY)
     return settings if settings.image or not family else ArgoSettings(**{**settings.__dict__, "image": family.image})
-
-
-def check_store(uri: str) -> None:
-    """Refuse a store that pods cannot reach.
-
-    Raises:
-        ConfigError: it is a folder, or in memory (code ``argo-store``).
-    """
-    if not uri.startswith(tuple(f"{s}://" for s in OBJECT_SCHEMES)):
-        raise ConfigError(
-            f"the store {uri} is on this machine",
-            allowed="A bucket that the cluster's pods can reach too: s3://, gs:// or az://.",
-            hint="--store s3://BUCKET/PREFIX, or TIDEGATE_STORE, or [tool.tidegate] store",
-            code="argo-store",
-        )
 
 
 def check_control(plan: Plan, parameters: Mapping[str, Any]) -> None:

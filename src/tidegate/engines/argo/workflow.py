@@ -12,8 +12,8 @@ from tidegate.engines.argo.cluster import PIPELINE_LABEL, label
 from tidegate.engines.argo.container import MOUNTS, RESTRICTED, confined, ours
 from tidegate.engines.argo.packed import Packed, pack
 from tidegate.engines.argo.settings import ArgoSettings
-from tidegate.engines.argo.site import WORKSPACE
 from tidegate.engines.argo.templates import ENTRYPOINT, build_templates
+from tidegate.engines.pod.context import WORKSPACE
 from tidegate.engines.readable import readable
 from tidegate.errors import DefinitionError
 from tidegate.plan.model import Plan

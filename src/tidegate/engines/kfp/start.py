@@ -1,0 +1,147 @@
+"""Start, or go on with, a run on KFP: a version of the pipeline, the run, its first record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tidegate.engines.kfp import support
+from tidegate.engines.kfp.backend import FINAL, Backend, BackendRun, Start, Version
+from tidegate.engines.kfp.engine import KfpEngine
+from tidegate.engines.kfp.handover import check_parameter
+from tidegate.engines.kfp.prepare import Prepared, prepare
+from tidegate.engines.kfp.settings import KfpSettings
+from tidegate.errors import ClusterError, Conflict, ParameterError, StepFailed
+from tidegate.ir.load import Definition
+from tidegate.ir.write import to_yaml
+from tidegate.plan.model import Plan
+from tidegate.store.base import Store
+from tidegate.store.runs import RunRecord, Runs
+
+ORIGIN = ("commit", "dirty", "environment", "user", "target")
+DIGITS = 12  # of a definition's digest in the name of its version
+
+
+@dataclass(frozen=True)
+class Submission:
+    """How to run on KFP.
+
+    Attributes:
+        again: a run of this name may have been begun before; it is gone on with.
+        use_cache: whether steps may use results of earlier runs.
+        logs: pass on what steps of ours write while they run.
+        interrupted: asked when Ctrl-C is pressed.
+    """
+
+    again: bool = False
+    use_cache: bool = True
+    logs: bool = False
+    interrupted: Callable[[], str] = lambda: "stop"
+
+
+def check_parameters(parameters: Mapping[str, Any]) -> None:
+    """Refuse run parameters that do not come out of KFP as they go in.
+
+    Raises:
+        ParameterError: one is too large, or holds a number that KFP changes.
+    """
+    for name, value in parameters.items():
+        try:
+            check_parameter(value, f"the parameter {name!r}")
+        except StepFailed as e:
+            raise ParameterError(e.found, allowed=e.allowed, hint=e.hint, code=e.code) from None
+
+
+def version(backend: Backend, plan: Plan, prepared: Prepared, commit: str = "") -> Version:
+    """The version of a pipeline that is this definition; it is made where it is not there."""
+    name = prepared.digest.removeprefix("sha256:")[:DIGITS]
+    if found := backend.find_version(plan.name, name):
+        return found
+    package = to_yaml(Definition(prepared.spec, prepared.platforms))
+    named = f"{name}-{commit[:8] or 'no-commit'}"
+    try:
+        return backend.upload(plan.name, named, package, f"tidegate: plan {plan.digest}, commit {commit or 'none'}")
+    except (Conflict, ClusterError):
+        if found := backend.find_version(plan.name, name):  # somebody else's, or ours whose answer was lost
+            return found
+        raise
+
+
+def submit(
+    backend: Backend, settings: KfpSettings, made: Version, record: RunRecord,
+    pause: Callable[[float], None] = time.sleep,
+) -> BackendRun:  # fmt: skip
+    """Start a run once; after an answer that was lost, a run of this name is ours.
+
+    Args:
+        backend: where.
+        settings: names there.
+        made: the pipeline version.
+        record: the run's first record; its id becomes the run's name there.
+        pause: waits, in seconds.
+    """
+    experiment = backend.experiment(settings.experiment)
+    wanted = Start(record.id, experiment, made, record.parameters, settings.service_account)
+    try:
+        return backend.start(wanted)
+    except ClusterError as e:
+        if e.code == "cluster-denied":
+            raise
+        pause(1.0)
+        if found := backend.find_run(experiment, record.id):
+            return found
+        raise
+
+
+def begin(
+    definition: Definition, plan: Plan, record: RunRecord, store: Store, backend: Backend, settings: KfpSettings,
+    how: Submission,
+) -> KfpEngine:  # fmt: skip
+    """Start a run, or find the one that was begun under this name, and return the engine that watches it.
+
+    Raises:
+        UsageError: the backend cannot run this.
+        ClusterError: the backend cannot be reached, or refuses it.
+    """
+    support.check(plan, backend.version())
+    check_parameters(record.parameters)
+    Runs(store).keep_plan(plan.digest, definition.spec, definition.platforms)
+    found = backend.find_run(backend.experiment(settings.experiment), record.id) if how.again else None
+    if found:
+        _retry(backend, found)
+    else:
+        origin = {n: str(getattr(record, n)) for n in ORIGIN}
+        prepared = prepare(definition.spec, definition.platforms, settings, origin=origin, use_cache=how.use_cache)
+        found = submit(backend, settings, version(backend, plan, prepared, record.commit), record)
+    record = replace(record, id=found.id)
+    Runs(store).create(record)
+    return _engine(record, store, backend, settings, how)
+
+
+def resume(record: RunRecord, store: Store, backend: Backend, settings: KfpSettings, how: Submission) -> KfpEngine:
+    """Go on with a run that ended and did not succeed, as KFP retries it: what succeeded stays.
+
+    Raises:
+        Conflict: it succeeded (code ``run-succeeded``).
+    """
+    found = backend.run(record.id)
+    if found.state == "SUCCEEDED":
+        raise Conflict(f"run {record.id} succeeded", allowed="One that failed or was stopped.", code="run-succeeded")
+    _retry(backend, found)
+    return _engine(record, store, backend, settings, how)
+
+
+def _retry(backend: Backend, run: BackendRun) -> None:
+    if run.state in FINAL and run.state != "SUCCEEDED":
+        backend.retry(run.id)
+
+
+def _engine(record: RunRecord, store: Store, backend: Backend, settings: KfpSettings, how: Submission) -> KfpEngine:
+    return KfpEngine(store, backend, record, link(settings, backend.host, record.id), how.logs, how.interrupted)
+
+
+def link(settings: KfpSettings, host: str, run_id: str) -> str:
+    """Where people look at a run."""
+    return f"{(settings.ui or host).rstrip('/')}/#/runs/details/{run_id}"
