@@ -72,7 +72,8 @@ class KfpBackend:
     def version(self) -> str:
         """The version of the server, empty where it does not tell."""
         with self._asked():
-            return str(self._client._healthz_api.healthz_service_get_healthz().tag_name or "")
+            answer = self._client._healthz_api.healthz_service_get_healthz(_preload_content=False)
+            return str(json.loads(answer.data).get("tag_name") or "")  # not in the model of kfp's client
 
     def find_version(self, pipeline: str, prefix: str) -> Version | None:
         """Return the newest version of a pipeline whose name begins so."""
