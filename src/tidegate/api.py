@@ -38,12 +38,12 @@ from tidegate.store.patient import PatientStore
 from tidegate.store.runs import OutcomeRecord, RunRecord, Runs, StepRecord, new_run_id
 
 if TYPE_CHECKING:
+    from tidegate.cron import Cron
     from tidegate.engines.argo.packed import Packed
-    from tidegate.engines.argo.workflow import Cron
+    from tidegate.engines.kfp.prepare import Prepared as ForKfp
 
 LOCAL, ARGO, KFP = "local", "argo", "kfp"
 ENGINES = (LOCAL, ARGO, KFP)
-ORIGIN = ("commit", "dirty", "environment", "user", "target")
 
 
 @dataclass(frozen=True)
@@ -364,8 +364,17 @@ def packed_definition(prepared: Prepared, record: RunRecord | None = None, *, us
     """Return what a Workflow carries to its pods, with where it came from where a run's record says so."""
     from tidegate.engines.argo.packed import Packed
 
-    origin = {n: getattr(record, n) for n in ORIGIN} if record else {}
+    origin = record.origin if record else {}
     return Packed(prepared.definition.spec, prepared.definition.platforms or {}, origin, use_cache)
+
+
+def prepared_for_kfp(prepared: Prepared, *, use_cache: bool = True) -> ForKfp:
+    """Return a definition as Kubeflow Pipelines is given it, with what was changed."""
+    from tidegate.engines.kfp.prepare import prepare as changed
+    from tidegate.engines.kfp.settings import read_settings
+
+    definition = prepared.definition
+    return changed(definition.spec, definition.platforms or {}, read_settings(prepared.project), use_cache=use_cache)
 
 
 def compile_for_argo(

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import islice
 from zoneinfo import ZoneInfo, available_timezones
 
 from tidegate.errors import UsageError
@@ -117,6 +118,44 @@ def _any(field: str) -> bool:
 
 def _wrong(text: str, what: str, hint: str = "") -> UsageError:
     return UsageError(f"the schedule {text!r} {what}", allowed=_ALLOWED, hint=hint, code="cron-invalid")
+
+
+@dataclass(frozen=True)
+class Cron:
+    """When and how a schedule runs.
+
+    Attributes:
+        schedule: five fields of cron; empty where ``every`` says it.
+        timezone: of the IANA database; UTC by default.
+        concurrency: ``Forbid``, ``Allow`` or ``Replace`` a run that has not ended.
+        catch_up: how many seconds late a missed run may still start.
+        suspended: it does not run by itself.
+        every: a run each so many seconds.
+    """
+
+    schedule: str
+    timezone: str = "UTC"
+    concurrency: str = "Forbid"
+    catch_up: int = 600
+    suspended: bool = False
+    every: int = 0
+
+    @property
+    def said(self) -> str:
+        """When it runs, in words."""
+        return f"every {self.every} s" if self.every else f"{self.schedule} ({self.timezone})"
+
+
+def next_moments(cron: Cron, now: datetime, count: int = 3) -> list[datetime]:
+    """The moments at which a schedule runs next, in its own zone; none where it counts from whenever it began.
+
+    Raises:
+        UsageError: its expression or its zone cannot be read.
+    """
+    where = zone(cron.timezone)
+    if cron.every:
+        return []
+    return [m.astimezone(where) for m in islice(moments(parse(cron.schedule), where, now), count)]
 
 
 def zone(name: str) -> ZoneInfo:

@@ -1,32 +1,23 @@
-"""Schedules on a cluster, from what somebody typed or from ``schedules.toml``: all is checked before anything is sent."""
+"""Schedules, from what somebody typed or from ``schedules.toml``: all is checked before anything is sent."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from tidegate import api
-from tidegate.engines.argo import schedule as engine
-from tidegate.engines.argo.cluster import Cluster, label
-from tidegate.engines.argo.given import given
-from tidegate.engines.argo.kube import open_cluster
-from tidegate.engines.argo.schedule import Applied, Order, Schedule, next_moments, rehearse, run_name, schedule_name
-from tidegate.engines.argo.site import first_record
-from tidegate.engines.argo.start import argo_settings, check_control
-from tidegate.engines.argo.workflow import Cron
+from tidegate.cron import Cron, next_moments
+from tidegate.engines.argo.cluster import label
 from tidegate.engines.base import check_given
 from tidegate.engines.pod.shared import check_store
-from tidegate.errors import Trouble, UsageError
-from tidegate.project import Project, user_name
+from tidegate.engines.schedule import Applied, Order, Scheduler, schedule_name
+from tidegate.errors import UsageError
+from tidegate.project import Project
 from tidegate.registry import policy
 from tidegate.store.base import Store
-from tidegate.store.blobs import Blobs
 from tidegate.store.open import open_store
-from tidegate.store.runs import Runs
 from tidegate.timetable import Entry
 
 
@@ -36,6 +27,7 @@ class ScheduleOptions:
 
     Attributes:
         name: of the schedule; the pipeline's by default.
+        engine: ``argo`` or ``kfp``.
         store: the store's address; the project's own by default.
         settle: suspend or resume, as ``cron`` says, a schedule that is there too.
         mutable_images: let it run images by tag, which may change under a run.
@@ -44,6 +36,7 @@ class ScheduleOptions:
     """
 
     name: str = ""
+    engine: str = api.ARGO
     store: str | None = None
     settle: bool = False
     mutable_images: bool = False
@@ -51,73 +44,92 @@ class ScheduleOptions:
     source: str = ""
 
 
+def scheduler(engine: str, project: Project, store: Store | None) -> Scheduler:
+    """The schedules of an engine; it is reached.
+
+    Raises:
+        ClusterError: it cannot be.
+    """
+    if engine == api.KFP:
+        from tidegate.engines.kfp.client import open_backend
+        from tidegate.engines.kfp.schedule import KfpScheduler
+        from tidegate.engines.kfp.settings import read_settings
+
+        settings = read_settings(project)
+        return KfpScheduler(open_backend(settings), settings, store)
+    from tidegate.engines.argo.kube import open_cluster
+    from tidegate.engines.argo.scheduler import ArgoScheduler
+    from tidegate.engines.argo.start import argo_settings
+
+    found = argo_settings(project)
+    return ArgoScheduler(open_cluster(found.context), found, store)
+
+
+def _unreached(engine: str, project: Project) -> Scheduler:
+    """The schedules of an engine, for checks that ask nobody."""
+    if engine == api.KFP:
+        from tidegate.engines.kfp.memory import MemoryBackend
+        from tidegate.engines.kfp.schedule import KfpScheduler
+        from tidegate.engines.kfp.settings import read_settings
+
+        return KfpScheduler(MemoryBackend(), read_settings(project), None)
+    from tidegate.engines.argo.memory import MemoryCluster
+    from tidegate.engines.argo.scheduler import ArgoScheduler
+    from tidegate.engines.argo.start import argo_settings
+
+    return ArgoScheduler(MemoryCluster(), argo_settings(project), None)
+
+
 def schedule(prepared: api.Prepared, parameters: Mapping[str, Any], cron: Cron, options: ScheduleOptions) -> Applied:
-    """Make a schedule on a cluster what it is to be, whether it is there or not; everything is checked first.
+    """Make a schedule what it is to be, whether it is there or not; everything is checked first.
 
     Args:
         prepared: the pipeline.
         parameters: run parameters as JSON values; those that are not given keep their defaults.
         cron: when and how it runs.
-        options: its name, its store, and what is let through.
+        options: its name, its engine, its store, and what is let through.
 
     Raises:
         UsageError: the definition, a parameter, the expression, the zone or the name is wrong; nothing was sent.
-        Trouble: the store or the cluster cannot be used.
+        Trouble: the store or the engine cannot be used.
     """
     order = _order(prepared, parameters, cron, options)
+    checked = _unreached(options.engine, prepared.project).rehearse(order)
     if options.dry_run:
-        return rehearse(order)
+        return checked
     store = open_store(options.store or prepared.project.store_uri)
-    return engine.apply(order, open_cluster(order.settings.context), store)
+    return scheduler(options.engine, prepared.project, store).apply(order)
 
 
 def _order(prepared: api.Prepared, parameters: Mapping[str, Any], cron: Cron, options: ScheduleOptions) -> Order:
-
     name = schedule_name(options.name, prepared.plan.name)
     next_moments(cron, datetime.now(UTC))
     uri = options.store or prepared.project.store_uri
-    arguments = api.check_run(
-        prepared, parameters, api.Options(uri, engine=api.ARGO, mutable_images=options.mutable_images)
-    )
-    check_control(prepared.plan, arguments.parameters)
-    packed = api.packed_definition(prepared, api.new_record(prepared, arguments, api.ARGO))
+    how = api.Options(uri, engine=options.engine, mutable_images=options.mutable_images)
+    arguments = api.check_run(prepared, parameters, how)
+    record = api.new_record(prepared, arguments, options.engine)
     given = {**prepared.definition.parameters, **parameters}
     sent = {n: v for n, v in arguments.parameters.items() if given.get(n) is not None}
-    return Order(name, packed, argo_settings(prepared.project), sent, cron, options.settle, options.source)
+    return Order(name, prepared.definition, prepared.plan, record, sent, cron, options.settle, options.source)
 
 
 @dataclass(frozen=True)
 class Timetable:
-    """The schedules of a project's file beside those of the cluster: what would change, and the changing of it.
+    """The schedules of a project's file beside those of the engine: what would change, and the changing of it.
 
     Attributes:
         orders: what is written, checked.
-        cluster: where it is to be.
-        namespace: of it.
-        store: the store of the runs.
+        scheduler: where it is to be.
         unwritten: schedules that came from this file and are not in it any more.
     """
 
     orders: Sequence[Order]
-    cluster: Cluster
-    namespace: str
-    store: Store
+    scheduler: Scheduler
     unwritten: Sequence[str]
 
     def compare(self) -> list[Applied]:
         """What is different, a schedule each; nothing is sent."""
-
-        return [engine.compare(order, self.cluster) for order in self.orders]
-
-    def apply(self, order: Order) -> Applied:
-        """Make one schedule what is written."""
-
-        return engine.apply(order, self.cluster, self.store)
-
-    def remove(self, name: str) -> Sequence[str]:
-        """Remove one that is not written any more; return its runs that have not ended."""
-
-        return engine.remove(self.cluster, self.namespace, name, self.store)
+        return [self.scheduler.compare(order) for order in self.orders]
 
 
 def timetable(project: Project, entries: Sequence[Entry], options: ScheduleOptions) -> Timetable:
@@ -126,55 +138,45 @@ def timetable(project: Project, entries: Sequence[Entry], options: ScheduleOptio
     Args:
         project: whose file it is.
         entries: what is written in it.
-        options: the store, and what is let through.
+        options: the engine, the store, and what is let through.
 
     Raises:
         UsageError: one of them is wrong; its message names it, and nothing was sent.
-        Trouble: the store or the cluster cannot be used.
+        Trouble: the store or the engine cannot be used.
     """
-    settings, source = argo_settings(project), label(project.name) or "project"
-    orders = [_written(entry, replace(options, source=source)) for entry in entries]
-    cluster = open_cluster(settings.context)
-    gone = engine.unwritten(cluster, settings.namespace, source, {e.name for e in entries})
-    store = open_store(options.store or project.store_uri)
-    return Timetable(orders, cluster, settings.namespace, store, gone)
+    source = label(project.name) or "project"
+    orders = [_written(entry, project, replace(options, source=source)) for entry in entries]
+    there = scheduler(options.engine, project, open_store(options.store or project.store_uri))
+    return Timetable(orders, there, there.unwritten(source, {e.name for e in entries}))
 
 
-def _written(entry: Entry, options: ScheduleOptions) -> Order:
-
+def _written(entry: Entry, project: Project, options: ScheduleOptions) -> Order:
     kind, settle = entry.concurrency.capitalize(), entry.suspended is not None
     cron = Cron(entry.cron, entry.timezone, kind, entry.catch_up, bool(entry.suspended))
+    how = replace(options, name=entry.name, settle=settle)
     try:
-        return _order(
-            api.prepare(entry.pipeline), entry.parameters, cron, replace(options, name=entry.name, settle=settle)
-        )
+        order = _order(api.prepare(entry.pipeline), entry.parameters, cron, how)
+        _unreached(options.engine, project).rehearse(order)
     except UsageError as e:
         raise type(e)(f"[{entry.name}]: {e.found}", allowed=e.allowed, hint=e.hint, code=e.code) from e
+    return order
 
 
-def start_scheduled(found: Schedule, parameters: Mapping[str, Any], cluster: Cluster, uri: str) -> str:
+def start_scheduled(there: Scheduler, name: str, parameters: Mapping[str, Any], uri: str) -> str:
     """Start a run of a schedule now; return its id.
 
     Args:
-        found: the schedule as it stands.
+        there: where it is.
+        name: of the schedule.
         parameters: run parameters as JSON values, over those of the schedule.
-        cluster: where it is.
         uri: the store's address.
 
     Raises:
         ParameterError: one is unknown, of a wrong type, or looser than the gate's policy; nothing was started.
     """
-    plan, run_id = found.packed.plan, run_name(found.name, time.time())
+    plan = there.plan(name)
     for gate in api.policies(plan):
         policy.check_parameters(gate, parameters)
     values = check_given(plan, parameters)
-    check_control(plan, values)
     check_store(uri)
-    store = open_store(uri)
-    texts = given(values, Blobs(store, run_id))
-    engine.start(cluster, found, texts, run_id)
-    with suppress(Trouble):  # its first pod writes the same, but for who typed this
-        record = first_record(run_id, found.packed, {**found.parameters, **texts}, Blobs(store, run_id), user_name())
-        Runs(store).keep_plan(plan.digest, found.packed.spec)
-        Runs(store).create(record)
-    return run_id
+    return there.start(name, values)

@@ -14,6 +14,7 @@ from tidegate.engines.argo.cluster import CRON_WORKFLOW, WORKFLOW, WORKFLOW_TEMP
 from tidegate.engines.argo.memory import MemoryCluster
 from tidegate.engines.argo.packed import unpack
 from tidegate.engines.argo.workflow import PLAN_ANNOTATION
+from tidegate.engines.kfp.memory import MemoryBackend
 from tidegate.store.memory import MemoryStore
 from tidegate.store.runs import OutcomeRecord, RunRecord, Runs
 
@@ -45,6 +46,7 @@ class Said(NamedTuple):
 class Place:
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self.cluster, self.store, self._capsys = MemoryCluster(), MemoryStore("team"), capsys
+        self.backend = MemoryBackend()
 
     def __call__(self, *args: str) -> Said:
         return self.main("schedule", *args)
@@ -71,8 +73,8 @@ def tidegate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TIDEGATE_STORE", "s3://team/models")
     monkeypatch.setenv("TIDEGATE_ARGO_IMAGE", f"registry.example/tidegate@{DIGEST}")
-    for module in ("tidegate.engines.argo.kube", "tidegate.schedules"):
-        monkeypatch.setattr(f"{module}.open_cluster", lambda context="": place.cluster)
+    monkeypatch.setattr("tidegate.engines.argo.kube.open_cluster", lambda context="": place.cluster)
+    monkeypatch.setattr("tidegate.engines.kfp.client.open_backend", lambda settings: place.backend)
     for module in ("tidegate.schedules", "tidegate.cli.schedule"):
         monkeypatch.setattr(f"{module}.open_store", lambda uri=None: place.store)
     return place

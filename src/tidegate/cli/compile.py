@@ -15,7 +15,7 @@ from tidegate.errors import UsageError
 from tidegate.ir.write import to_yaml
 
 if TYPE_CHECKING:
-    from tidegate.engines.argo.workflow import Cron
+    from tidegate.cron import Cron
 
 FORMS = ["ir", "argo", "argo-template", "argo-cron"]
 
@@ -71,6 +71,6 @@ def command(
 def _cron(form: str, schedule: str | None, timezone: str) -> Cron | None:
     if (form == "argo-cron") != bool(schedule):
         raise click.UsageError("--to argo-cron and --cron EXPR go together")
-    from tidegate.engines.argo.workflow import Cron
+    from tidegate.cron import Cron
 
     return Cron(schedule, timezone) if schedule else None

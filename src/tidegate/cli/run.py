@@ -113,6 +113,10 @@ def _dry_run(prepared: api.Prepared, parameters: Mapping[str, Any], options: api
     click.echo(f"{prepared.plan.name}: {len(steps)} steps, nothing was run")
     for step in steps:
         click.echo(f"  {step}")
+    if options.engine == api.KFP:
+        click.echo("changed for Kubeflow Pipelines:")
+        for change in api.prepared_for_kfp(prepared, use_cache=options.cache).changes or ("nothing",):
+            click.echo(f"  {change}")
     return 0
 
 
@@ -156,15 +160,12 @@ def _show(run: api.Run, store: str | None, *, err: bool) -> None:
     ran = sum(s.state == SUCCEEDED and not s.cached for s in run.outcome.steps)
     text = f"run {run.id} {run.state} in {run.outcome.seconds:.1f} s: {_count(ran)} ran, {cached} from the cache"
     if run.state == RUNNING:
-        text = (
-            f"run {run.id} goes on in the cluster\n"
-            f"  → tidegate runs show {run.id}, tidegate runs stop {run.id}, kubectl get workflow {run.id} --watch"
-        )
+        text = f"run {run.id} goes on in the cluster\n  → tidegate runs show {run.id}, tidegate runs stop {run.id}"
     elif run.outcome.error:
         again = shlex.join(["tidegate", *_without_resume(sys.argv[1:]), "--resume", run.id])
         step = run.outcome.error.get("step", "")
         where = ["--store", store] if store else []
-        has_log = step and not run.outcome.error["code"].startswith(("argo-", "pod-"))
+        has_log = step and not run.outcome.error["code"].startswith(("argo-", "kfp-", "pod-"))
         log = shlex.join(["tidegate", "runs", "logs", run.id, step, *where]) if has_log else ""
         click.echo("\n".join(failure(run.outcome.error, read_project().root, log, again)), err=True)
     else:

@@ -11,13 +11,13 @@ import click
 from tidegate.cli.progress import first_line
 from tidegate.cli.values import as_json
 from tidegate.engines.local.scratch import refuse_going
-from tidegate.errors import Conflict, Damaged, NotFound, Refused, UsageError
+from tidegate.errors import ClusterError, ConfigError, Conflict, Damaged, NotFound, Refused, UsageError
 from tidegate.plan.difference import definition_changes, run_changes
 from tidegate.plan.events import RUNNING, SKIPPED
 from tidegate.project import read_project
 from tidegate.store.gc import remove_runs
 from tidegate.store.open import open_store
-from tidegate.store.runs import Runs
+from tidegate.store.runs import OutcomeRecord, RunRecord, Runs
 
 
 @click.group("runs")
@@ -71,7 +71,10 @@ def show(run: str, store: str | None, json_: bool) -> None:
     """Show one run with its steps (RUN is an id, or 'last')."""
     runs = _runs(store)
     record = runs.read(_id(runs, run))
-    outcome, steps = runs.outcome(record.id), runs.steps(record.id)
+    outcome = runs.outcome(record.id)
+    if not outcome and record.engine == "kfp":
+        outcome = _settle(runs, record)
+    steps = runs.steps(record.id)
     if json_:
         body = {
             "run": asdict(record),
@@ -147,25 +150,52 @@ def logs(run: str, step: str | None, store: str | None) -> None:
 @click.option("--store", metavar="URI")
 def stop(run: str, store: str | None) -> None:
     """Stop a run that goes on in a cluster: its pods are told to end, nothing new starts."""
-    from tidegate.api import ARGO
-    from tidegate.engines.argo.engine import stop as end
-    from tidegate.engines.argo.kube import open_cluster
-    from tidegate.engines.argo.settings import read_settings
-
     runs = _runs(store)
     record = runs.read(_id(runs, run))
     if outcome := runs.outcome(record.id):
         raise Conflict(f"run {record.id} has ended: {outcome.state}", code="run-ended")
-    if record.engine != ARGO:
+    if record.engine not in _STOPS:
         raise UsageError(
             f"run {record.id} goes on where somebody started it",
             allowed="Runs of a cluster.",
             hint="Ctrl-C in its terminal, or kill -TERM of its tidegate run",
             code="run-here",
         )
-    settings = read_settings(read_project())
-    end(open_cluster(settings.context), settings.namespace, record.id)
+    _STOPS[record.engine](record.id)
     click.echo(f"run {record.id} was told to end")
+
+
+def _stop_on_argo(run_id: str) -> None:
+    from tidegate.engines.argo.engine import stop as end
+    from tidegate.engines.argo.kube import open_cluster
+    from tidegate.engines.argo.settings import read_settings
+
+    settings = read_settings(read_project())
+    end(open_cluster(settings.context), settings.namespace, run_id)
+
+
+def _stop_on_kfp(run_id: str) -> None:
+    from tidegate.engines.kfp.client import open_backend
+    from tidegate.engines.kfp.settings import read_settings
+
+    open_backend(read_settings(read_project())).terminate(run_id)
+
+
+_STOPS = {"argo": _stop_on_argo, "kfp": _stop_on_kfp}
+
+
+def _settle(runs: Runs, record: RunRecord) -> OutcomeRecord | None:
+    """How a run of KFP ended that nobody watched; None while it goes on, and where KFP is not reached from here."""
+    from tidegate.engines.kfp.client import open_backend
+    from tidegate.engines.kfp.settings import read_settings
+    from tidegate.engines.kfp.start import settle
+
+    settings = read_settings(read_project())
+    try:
+        return settle(record.id, runs.store, open_backend(settings), settings)
+    except (ClusterError, ConfigError, NotFound) as e:
+        click.echo(f"note: {e.found}", err=True)
+        return None
 
 
 @command.command("rm")

@@ -1,4 +1,4 @@
-"""``tidegate schedule``: pipelines that run by the clock, on a cluster."""
+"""``tidegate schedule``: pipelines that run by the clock, on a cluster with Argo or Kubeflow Pipelines."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ import click
 
 from tidegate import api
 from tidegate.cli import values
+from tidegate.cron import Cron, next_moments
 from tidegate.errors import UsageError
 from tidegate.project import read_project
 from tidegate.store.open import OBJECT_SCHEMES, open_store
-from tidegate.store.runs import Runs, iso
+from tidegate.store.runs import iso
 from tidegate.timetable import FILE, read_timetable
 
 if TYPE_CHECKING:
-    from tidegate.engines.argo.cluster import Cluster
-    from tidegate.engines.argo.schedule import Applied, Row
-    from tidegate.engines.argo.workflow import Cron
+    from tidegate.engines.schedule import Applied, Scheduler, Standing
     from tidegate.schedules import ScheduleOptions
     from tidegate.trigger.history import Happening
 
@@ -33,9 +32,11 @@ POLICIES = {
     "replace": "a run whose time comes ends the one that goes on",
 }
 _SIGNS = {"created": "+", "updated": "~", "unchanged": "="}
-_OF_ONE = ("expression", "name", "timezone", "typed", "params", "concurrency", "catch_up", "suspended")
+_OF_ONE = ("expression", "every", "name", "timezone", "typed", "params", "concurrency", "catch_up", "suspended")
 _OF_A_FILE = ("file", "prune", "yes")
-_engine = click.option("--engine", type=click.Choice([api.ARGO]), default=api.ARGO, show_default=True, help="Where.")
+_engine = click.option(
+    "--engine", type=click.Choice([api.ARGO, api.KFP]), default=api.ARGO, show_default=True, help="Where."
+)
 _store = click.option("--store", metavar="URI", help="The store of its runs; the project's own by default.")
 _json = click.option("--json", "json_", is_flag=True, help="JSON on stdout.")
 _typed = click.option("-p", "--param", "typed", multiple=True, metavar="NAME=VALUE", help="A run parameter.")
@@ -49,6 +50,7 @@ def command() -> None:
 @command.command("apply")
 @click.argument("target", metavar="[FILE[:PIPELINE]]", default="")
 @click.option("--cron", "expression", metavar="EXPR", default="", help="Five fields of cron, or @hourly, @daily …")
+@click.option("--interval", "every", type=click.IntRange(1), help="Instead of EXPR: a run each so many seconds (kfp).")
 @click.option("--name", default="", help="Of the schedule; the pipeline's by default.")
 @click.option("--timezone", default="UTC", show_default=True, help="Of EXPR: a zone of the IANA database.")
 @_typed
@@ -69,6 +71,7 @@ def apply(
     context: click.Context,
     target: str,
     expression: str,
+    every: int | None,
     name: str,
     timezone: str,
     typed: Sequence[str],
@@ -90,16 +93,14 @@ def apply(
 
     _check_form(context, target)
     if not target:
-        options = schedules.ScheduleOptions("", store, mutable_images=allow_tags, dry_run=dry_run)
+        options = schedules.ScheduleOptions("", engine, store, mutable_images=allow_tags, dry_run=dry_run)
         return _apply_file(file, options, prune=prune, ask=not yes, json_=json_)
-    from tidegate.engines.argo.workflow import Cron
-
     prepared = api.prepare(target)
     parameters = values.parameters(prepared.plan, typed, params)
-    cron = Cron(expression, timezone, concurrency.capitalize(), catch_up, bool(suspended))
-    options = schedules.ScheduleOptions(name, store, suspended is not None, allow_tags, dry_run)
+    cron = Cron(expression, timezone, concurrency.capitalize(), catch_up, bool(suspended), every or 0)
+    options = schedules.ScheduleOptions(name, engine, store, suspended is not None, allow_tags, dry_run)
     applied = schedules.schedule(prepared, parameters, cron, options)
-    _print(_applied_json(applied), json_, _applied_text(applied, prepared.plan.name))
+    _print(_applied_json(applied), json_, _applied_text(applied, prepared.plan.name, engine))
     return 0
 
 
@@ -108,10 +109,16 @@ def _check_form(context: click.Context, target: str) -> None:
     wrong = _OF_A_FILE if target else _OF_ONE
     given = [n for n in wrong if context.get_parameter_source(n) is not click.core.ParameterSource.DEFAULT]
     if given:
-        flag = "--" + {"typed": "param", "expression": "cron"}.get(given[0], given[0].replace("_", "-"))
+        flag = "--" + {"typed": "param", "expression": "cron", "every": "interval"}.get(
+            given[0], given[0].replace("_", "-")
+        )
         of, other = ("a file of schedules", "leave FILE out") if target else ("one schedule", "name its FILE")
         raise UsageError(f"{flag} is of {of}", allowed=f"To use it, {other}.", code="schedule-form")
-    if target and not context.params["expression"]:
+    if target and bool(context.params["expression"]) == bool(context.params["every"]):
+        if context.params["every"]:
+            raise UsageError(
+                "--cron and --interval both say when it runs", allowed="One of them.", code="schedule-form"
+            )
         raise UsageError(
             "nothing says when it runs",
             allowed="Five fields of cron, or @hourly, @daily, @weekly, @monthly, @yearly.",
@@ -135,17 +142,19 @@ def _apply_file(file: Path | None, options: ScheduleOptions, *, prune: bool, ask
         return 0
     if ask and not json_ and sys.stdin.isatty():
         click.confirm("Apply?", abort=True)
-    done = [table.apply(o) if a.action != "unchanged" else a for o, a in zip(table.orders, found, strict=True)]
+    done = [
+        table.scheduler.apply(o) if a.action != "unchanged" else a for o, a in zip(table.orders, found, strict=True)
+    ]
     _told(done, json_)
     for name in gone:
-        going = table.remove(name)
+        going = table.scheduler.remove(name)
         _print({"schedule": name, "action": "removed", "running": list(going)}, json_, [f"removed {name}"])
     return 0
 
 
 def _difference(applied: Applied) -> str:
     cron = applied.cron
-    said = ", ".join(applied.changes) if applied.changes else f"{cron.schedule} ({cron.timezone})"
+    said = ", ".join(applied.changes) if applied.changes else cron.said
     return f"{_SIGNS[applied.action]} {applied.name:<24}  {said}"
 
 
@@ -166,16 +175,13 @@ def _told(found: Sequence[Applied], json_: bool) -> None:
 @_json
 def ls(target: str, engine: str, store: str | None, json_: bool) -> None:
     """List schedules; with a FILE also whether they run what its working tree has."""
-    from tidegate.engines.argo.schedule import differs, rows
-
     plan = api.prepare(target).plan if target else None
-    cluster, namespace = _place()
-    found = rows(cluster, namespace, _runs(store), datetime.now(UTC))
+    there = _scheduler(engine, store)
+    found = there.every(datetime.now(UTC), plan)
     if not found and not json_:
-        click.echo(f"no schedules in the namespace {namespace}", err=True)
-    for row in found:
-        drift = differs(row.schedule, plan) if plan else None
-        _print(_row_json(row, drift), json_, _row_text(row, drift))
+        click.echo(f"no schedules in {_where(there, engine)}", err=True)
+    for standing in found:
+        _print(_row_json(standing), json_, _row_text(standing, engine))
 
 
 @command.command("history")
@@ -186,18 +192,11 @@ def ls(target: str, engine: str, store: str | None, json_: bool) -> None:
 @_json
 def history(name: str, limit: int, engine: str, store: str | None, json_: bool) -> None:
     """List the runs of a schedule, or why a watcher started runs and why it did not, the newest first."""
-    from tidegate.engines.argo.past import history as past
-    from tidegate.engines.argo.schedule import find
-
     if happenings := _happenings(store, name, limit):
         for each in happenings:
             _print(each.__dict__, json_, [_happening_text(each)])
         return
-    cluster, namespace = _place()
-    found = past(cluster, namespace, name, _runs(store), limit)
-    if not found:
-        find(cluster, namespace, name)
-    for run in found:
+    for run in _scheduler(engine, store).history(name, limit):
         seconds = "" if run.seconds is None else f"{run.seconds:.1f} s"
         _print(run.__dict__, json_, [f"{run.run_id}  {run.state:<9}  {run.started or '-':<20}  {seconds}".rstrip()])
 
@@ -223,10 +222,7 @@ def _happening_text(happening: Happening) -> str:
 @_engine
 def suspend(name: str, engine: str) -> None:
     """Stop a schedule from starting runs; those that go on end by themselves."""
-    from tidegate.engines.argo.schedule import suspend as settle
-
-    cluster, namespace = _place()
-    before = settle(cluster, namespace, name, True)
+    before = _scheduler(engine, None).suspend(name, True)
     click.echo(f"{name} {'was suspended already' if before.suspended else 'is suspended'}")
 
 
@@ -235,10 +231,7 @@ def suspend(name: str, engine: str) -> None:
 @_engine
 def resume(name: str, engine: str) -> None:
     """Let a schedule start runs again; one that it missed within its catch-up time starts now."""
-    from tidegate.engines.argo.schedule import suspend as settle
-
-    cluster, namespace = _place()
-    before = settle(cluster, namespace, name, False)
+    before = _scheduler(engine, None).suspend(name, False)
     click.echo(
         f"{name} {'runs' if before.suspended else 'was not suspended: it runs'} at {before.expression} ({before.zone})"
     )
@@ -253,12 +246,10 @@ def resume(name: str, engine: str) -> None:
 def run(name: str, typed: Sequence[str], engine: str, store: str | None, json_: bool) -> None:
     """Start a run of a schedule now, with its parameters and those that are given here."""
     from tidegate import schedules
-    from tidegate.engines.argo.schedule import find
 
-    cluster, namespace = _place()
-    found = find(cluster, namespace, name)
-    parameters = values.parameters(found.packed.plan, typed, None)
-    run_id = schedules.start_scheduled(found, parameters, cluster, store or read_project().store_uri)
+    there = _scheduler(engine, store)
+    parameters = values.parameters(there.plan(name), typed, None)
+    run_id = schedules.start_scheduled(there, name, parameters, store or read_project().store_uri)
     _print({"schedule": name, "run_id": run_id}, json_, [f"started {run_id}", f"  → tidegate runs show {run_id}"])
 
 
@@ -269,20 +260,19 @@ def run(name: str, typed: Sequence[str], engine: str, store: str | None, json_: 
 @_json
 def rm(name: str, engine: str, store: str | None, json_: bool) -> None:
     """Remove a schedule. Its runs stay, and those that have not ended go on."""
-    from tidegate.engines.argo.schedule import remove
-
-    cluster, namespace = _place()
-    going = remove(cluster, namespace, name, _object_store(store))
+    going = _scheduler(engine, store).remove(name)
     lines = [f"removed {name}", *(f"  {r} goes on" for r in going)]
     _print({"schedule": name, "running": list(going)}, json_, lines)
 
 
-def _place() -> tuple[Cluster, str]:
-    from tidegate.engines.argo.kube import open_cluster
-    from tidegate.engines.argo.settings import read_settings
+def _scheduler(engine: str, store: str | None) -> Scheduler:
+    from tidegate.schedules import scheduler
 
-    settings = read_settings(read_project())
-    return open_cluster(settings.context), settings.namespace
+    return scheduler(engine, read_project(), _object_store(store))
+
+
+def _where(there: Scheduler, engine: str) -> str:
+    return there.place if engine == api.KFP else f"the namespace {there.place}"
 
 
 def _object_store(store: str | None) -> Any:
@@ -291,24 +281,18 @@ def _object_store(store: str | None) -> Any:
     return open_store(uri) if store or uri.startswith(tuple(f"{s}://" for s in OBJECT_SCHEMES)) else None
 
 
-def _runs(store: str | None) -> Runs | None:
-    found = _object_store(store)
-    return Runs(found) if found else None
-
-
 def _print(body: dict[str, Any], json_: bool, lines: Sequence[str]) -> None:
     click.echo(json.dumps(body) if json_ else "\n".join(lines))
 
 
 def _applied_json(applied: Applied) -> dict[str, Any]:
-    from tidegate.engines.argo.schedule import next_moments
-
     return {
         "schedule": applied.name,
         "namespace": applied.namespace,
         "action": applied.action,
         "changes": list(applied.changes),
         "cron": applied.cron.schedule,
+        "interval": applied.cron.every,
         "timezone": applied.cron.timezone,
         "next": [m.isoformat() for m in next_moments(applied.cron, datetime.now(UTC))],
         "concurrency": applied.cron.concurrency.lower(),
@@ -318,32 +302,38 @@ def _applied_json(applied: Applied) -> dict[str, Any]:
     }
 
 
-def _applied_text(applied: Applied, pipeline: str) -> list[str]:
-    from tidegate.engines.argo.schedule import next_moments
-
+def _applied_text(applied: Applied, pipeline: str, engine: str) -> list[str]:
     cron = applied.cron
     what = f": {', '.join(applied.changes)}" if applied.changes else ""
     sent = "; nothing was sent" if applied.action == "checked" else ""
     moments = next_moments(cron, datetime.now(UTC))
     return [
         f"{applied.action} {applied.name} in {applied.namespace}{what}{sent}",
-        f"  {pipeline} at {cron.schedule} ({cron.timezone})",
+        f"  {pipeline} {'' if cron.every else 'at '}{cron.said}",
         *(f"  {n} = {_shown(text)}" for n, text in applied.parameters.items()),
         *(f"  next: {_moment(m)}" + _here(m) for m in moments),
-        f"  overlap: {POLICIES[cron.concurrency.lower()].format(late=_late(cron))}",
-        f"  missed: {_missed(cron)}",
-        *([f"  suspended  → tidegate schedule resume {applied.name}"] if cron.suspended else []),
+        f"  overlap: {POLICIES[cron.concurrency.lower()].format(late=_late(cron, engine))}",
+        f"  missed: {_missed(cron, engine)}",
+        *([f"  suspended  → tidegate schedule resume {applied.name}{_flag(engine)}"] if cron.suspended else []),
     ]
 
 
-def _late(cron: Cron) -> str:
+def _flag(engine: str) -> str:
+    return "" if engine == api.ARGO else f" --engine {engine}"
+
+
+def _late(cron: Cron, engine: str) -> str:
+    if engine == api.KFP:
+        return "however late it is: KFP knows no limit"
     return f"it is at most {cron.catch_up} s late" if cron.catch_up else "it is not late at all, so never"
 
 
-def _missed(cron: Cron) -> str:
+def _missed(cron: Cron, engine: str) -> str:
+    if engine == api.KFP:
+        return "of what KFP could not start in time, the latest starts"
     if not cron.catch_up:
         return "what Argo's controller could not start in time never starts"
-    return f"of what Argo's controller could not start in time, the latest starts if {_late(cron)}"
+    return f"of what Argo's controller could not start in time, the latest starts if {_late(cron, engine)}"
 
 
 def _shown(text: str) -> str:
@@ -362,29 +352,28 @@ def _moment(moment: datetime) -> str:
     return f"{moment:%a %Y-%m-%d %H:%M %Z}"
 
 
-def _row_json(row: Row, drift: bool | None) -> dict[str, Any]:
-    found = row.schedule
+def _row_json(found: Standing) -> dict[str, Any]:
     return {
         "schedule": found.name,
         "pipeline": found.pipeline,
         "cron": found.expression,
         "timezone": found.zone,
-        "next": row.next.isoformat() if row.next else None,
-        "last": row.last.__dict__ if row.last else None,
+        "next": found.next.isoformat() if found.next else None,
+        "last": found.last.__dict__ if found.last else None,
         "suspended": found.suspended,
-        "drift": drift,
+        "drift": found.drift,
         "trouble": found.trouble,
     }
 
 
-def _row_text(row: Row, drift: bool | None) -> list[str]:
-    found = row.schedule
-    upcoming = "suspended" if found.suspended else f"next {_moment(row.next)}" if row.next else "next: ask Argo"
-    last = f"last {row.last.run_id} {row.last.state}" if row.last else "no run yet"
+def _row_text(found: Standing, engine: str) -> list[str]:
+    who = "KFP" if engine == api.KFP else "Argo"
+    upcoming = "suspended" if found.suspended else f"next {_moment(found.next)}" if found.next else f"next: ask {who}"
+    last = f"last {found.last.run_id} {found.last.state}" if found.last else "no run yet"
     line = f"{found.name:<20}  {found.pipeline:<20}  {found.expression} ({found.zone})  {upcoming}  {last}"
     lines = [line]
     if found.trouble:
-        lines.append(f"  Argo says: {found.trouble}")
-    if drift:
-        lines.append("  its definition differs from this working tree  → tidegate schedule apply")
+        lines.append(f"  {who} says: {found.trouble}")
+    if found.drift:
+        lines.append(f"  its definition differs from this working tree  → tidegate schedule apply{_flag(engine)}")
     return lines

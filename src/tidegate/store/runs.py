@@ -59,6 +59,11 @@ class RunRecord:
     artifacts: dict[str, Any] = field(default_factory=dict)
     created: str = field(default_factory=lambda: iso(time.time()))
 
+    @property
+    def origin(self) -> dict[str, str]:
+        """Where it came from, as fields of a record: what a cluster is told, for runs that it starts by itself."""
+        return {n: getattr(self, n) for n in ("commit", "dirty", "environment", "user", "target")}
+
 
 @dataclass(frozen=True)
 class StepRecord:

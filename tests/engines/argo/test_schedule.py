@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tidegate.cron import Cron, next_moments
 from tidegate.engines.argo.argument import referenced
 from tidegate.engines.argo.cluster import CRON_WORKFLOW, WORKFLOW, WORKFLOW_TEMPLATE
 from tidegate.engines.argo.control import MAX_INLINE
@@ -15,22 +16,19 @@ from tidegate.engines.argo.memory import MemoryCluster
 from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.past import history
 from tidegate.engines.argo.schedule import (
-    Applied,
     Order,
     apply,
     differs,
     every,
     find,
-    next_moments,
     remove,
     rows,
     run_name,
-    schedule_name,
     start,
     suspend,
 )
 from tidegate.engines.argo.settings import ArgoSettings
-from tidegate.engines.argo.workflow import Cron
+from tidegate.engines.schedule import Applied, schedule_name
 from tidegate.errors import NotFound, UsageError
 from tidegate.plan.build import build
 from tidegate.store.blobs import blob_key

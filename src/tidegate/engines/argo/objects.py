@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tidegate.cron import parse, zone
+from tidegate.cron import Cron, parse, zone
 from tidegate.engines.argo.argument import argument
 from tidegate.engines.argo.check import check
 from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.workflow import (
     LONGEST_CRON_NAME,
-    Cron,
     cron_workflow,
     object_name,
     workflow,

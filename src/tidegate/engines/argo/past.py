@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 
 from tidegate.engines.argo.cluster import WORKFLOW, Cluster, Object
 from tidegate.engines.argo.nodes import STATES
 from tidegate.engines.argo.workflow import SCHEDULE_LABEL
+from tidegate.engines.schedule import Past
 from tidegate.errors import Damaged, NotFound
 from tidegate.store.runs import Runs, iso
 
 PENDING, UNKNOWN = "PENDING", "UNKNOWN"
-
-
-@dataclass(frozen=True)
-class Past:
-    """One run of a schedule; ``seconds`` is None while it goes on, and where nobody knows."""
-
-    run_id: str
-    state: str
-    started: str = ""
-    seconds: float | None = None
 
 
 def history(cluster: Cluster, namespace: str, name: str, runs: Runs | None, limit: int = 20) -> list[Past]:

@@ -8,18 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
-from tidegate.cron import moments, parse, zone
+from tidegate.cron import Cron, next_moments
 from tidegate.engines.argo.argument import referenced
 from tidegate.engines.argo.check import check
 from tidegate.engines.argo.cluster import (
     CRON_WORKFLOW,
-    NAME,
     PIPELINE_LABEL,
     WORKFLOW,
     WORKFLOW_TEMPLATE,
@@ -29,19 +27,18 @@ from tidegate.engines.argo.cluster import (
 )
 from tidegate.engines.argo.given import given
 from tidegate.engines.argo.packed import Packed, unpack
-from tidegate.engines.argo.past import Past, history, running, unseen
+from tidegate.engines.argo.past import history, running, unseen
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.workflow import (
     API,
-    LONGEST_CRON_NAME,
     MANAGED,
     PLAN_ANNOTATION,
     SCHEDULE_LABEL,
-    Cron,
     cron_workflow,
     object_name,
     workflow_template,
 )
+from tidegate.engines.schedule import Applied, Past
 from tidegate.errors import Damaged, NotFound, UsageError
 from tidegate.plan.model import Plan
 from tidegate.store.base import Store
@@ -159,54 +156,12 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Applied:
-    """What applying a schedule did.
-
-    Attributes:
-        name: of the schedule.
-        namespace: where it is.
-        action: ``created``, ``updated``, ``unchanged`` or, where no cluster was asked, ``checked``.
-        changes: what is different from before.
-        cron: when and how it runs now.
-        parameters: the texts of its parameters.
-    """
-
-    name: str
-    namespace: str
-    action: str
-    cron: Cron
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    changes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Row:
     """A schedule with its next moment, in its own zone, and its last run; None where there is none."""
 
     schedule: Schedule
     next: datetime | None
     last: Past | None
-
-
-def schedule_name(name: str, pipeline: str) -> str:
-    """The name of a schedule: as it was given, else made of the pipeline's.
-
-    Raises:
-        UsageError: it names no object of Kubernetes (code ``schedule-name``).
-    """
-    if name and (len(name) > LONGEST_CRON_NAME or not NAME.fullmatch(name)):
-        raise UsageError(
-            f"a schedule cannot be called {name!r}",
-            allowed=f"a-z, 0-9 and '-', {LONGEST_CRON_NAME} characters at most.",
-            code="schedule-name",
-        )
-    return name or object_name(pipeline, LONGEST_CRON_NAME)
-
-
-def next_moments(cron: Cron, now: datetime, count: int = 3) -> list[datetime]:
-    """The moments at which a schedule runs next, in its own zone; raise ``UsageError`` where it cannot be read."""
-    where = zone(cron.timezone)
-    return [m.astimezone(where) for m in islice(moments(parse(cron.schedule), where, now), count)]
 
 
 def bodies(order: Order, texts: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:

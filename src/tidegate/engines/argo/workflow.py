@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from tidegate.cron import Cron
 from tidegate.engines.argo.argument import argument
 from tidegate.engines.argo.cluster import PIPELINE_LABEL, label
 from tidegate.engines.argo.container import MOUNTS, RESTRICTED, confined, ours
@@ -38,25 +38,6 @@ _PATCH = {
     "initContainers": [{"name": "init", "securityContext": RESTRICTED}],
     "containers": [{"name": "wait", "securityContext": RESTRICTED}],
 }
-
-
-@dataclass(frozen=True)
-class Cron:
-    """When and how a schedule runs.
-
-    Attributes:
-        schedule: five fields of cron.
-        timezone: of the IANA database; UTC by default.
-        concurrency: ``Forbid``, ``Allow`` or ``Replace`` a run that has not ended.
-        catch_up: how many seconds late a missed run may still start.
-        suspended: it does not run by itself.
-    """
-
-    schedule: str
-    timezone: str = "UTC"
-    concurrency: str = "Forbid"
-    catch_up: int = 600
-    suspended: bool = False
 
 
 def object_name(text: str, longest: int = LONGEST_NAME) -> str:

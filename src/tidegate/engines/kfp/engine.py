@@ -13,6 +13,7 @@ from tidegate.engines.kfp.backend import CANCELING, FINAL, Backend, BackendRun
 from tidegate.engines.kfp.outputs import outputs
 from tidegate.engines.kfp.tree import CACHED, StepDetail, Tree
 from tidegate.engines.own import own_step
+from tidegate.engines.values import Values
 from tidegate.errors import ClusterError, NotFound, TidegateError, WatchLost
 from tidegate.plan.events import (
     CANCELED,
@@ -29,7 +30,7 @@ from tidegate.plan.events import (
 )
 from tidegate.plan.model import Container, Dag, Plan, Task
 from tidegate.store.base import Store
-from tidegate.store.runs import RunRecord, Runs, StepRecord
+from tidegate.store.runs import OutcomeRecord, RunRecord, Runs, StepRecord
 
 DETACH = "detach"
 LOOK_SECONDS = 2.0
@@ -75,6 +76,15 @@ class KfpEngine:
             self.backend.terminate(self.record.id)
             return watch.stopped()
 
+    def ended(self, plan: Plan, run: BackendRun) -> OutcomeRecord:
+        """How a run ended that nobody watched."""
+        watch = _Watch(self, plan, lambda _: None)
+        watch.look(run)
+        found = watch.outcome(run, run.state)
+        outputs = Values(found.parameters, found.artifacts).as_json()
+        error = dict(found.error) if found.error else None
+        return OutcomeRecord(found.state, outputs, error, max(0.0, run.finished - run.created))
+
 
 @dataclass
 class _Watch:
@@ -98,7 +108,7 @@ class _Watch:
         while True:
             try:
                 run = self.engine.backend.run(self.engine.record.id)
-                self._look(run)
+                self.look(run)
                 unreachable = 0.0
                 if run.state in FINAL:
                     return self.outcome(run, CANCELED if run.state == CANCELED else run.state)
@@ -118,7 +128,7 @@ class _Watch:
             while run.state not in FINAL and self.engine.clock() < until:
                 self.engine.pause(LOOK_SECONDS)
                 run = self.engine.backend.run(self.engine.record.id)
-                self._look(run)
+                self.look(run)
         return self.outcome(run, CANCELED)
 
     def _lost_sight(self, why: TidegateError) -> WatchLost:
@@ -130,7 +140,8 @@ class _Watch:
             code=why.code if why.code == STORE_DIFFERS else "",
         )
 
-    def _look(self, run: BackendRun) -> None:
+    def look(self, run: BackendRun) -> None:
+        """Report what is different from the last look."""
         for step in Tree(run.details).steps(self.plan):
             before, self.seen[step.path] = self.seen.get(step.path, ""), step.state
             if step.state and before in ("", SKIPPED) and step.state != SKIPPED:

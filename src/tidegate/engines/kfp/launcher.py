@@ -14,13 +14,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tidegate.author.step import read_input
+from tidegate.engines.graph import Ready
 from tidegate.engines.kfp import prepare
 from tidegate.engines.kfp.handover import hand_over
 from tidegate.engines.kfp.nodes import node_of
 from tidegate.engines.kfp.site import FOLDER, Site
-from tidegate.engines.pod.step import Done, perform, recorded, say
+from tidegate.engines.kfp.stream import streamed
+from tidegate.engines.pod.step import Done, Step, masks, perform, recorded, say
 from tidegate.errors import ConfigError, TidegateError
 from tidegate.plan.events import SUCCEEDED
+from tidegate.plan.model import Container
 from tidegate.store.open import open_store
 from tidegate.store.patient import PatientStore
 
@@ -74,9 +77,14 @@ def run(site: Site) -> int:
         if done.state == SUCCEEDED:
             hand_over(done.outputs, site.given, site.blobs, site.run_id, site.root)
 
+    def streaming(ready: Ready) -> tuple[Step | None, Done]:
+        executor = site.plan.executors[str(ready.task.component.body)]
+        with streamed(site, masks(executor) if isinstance(executor, Container) else ()):
+            return perform(site, ready)
+
     site.folder.mkdir(parents=True, exist_ok=True)
     _ = site.record  # written before the step, so that a run that nobody of ours started is seen while it goes on
-    return recorded(site, lambda ready: perform(site, ready), tell)
+    return recorded(site, streaming, tell)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@
     store-secret = "tidegate-store"
     registrar-secret = "tidegate-store-registrar"
     ui = "https://kubeflow.example/pipeline"     # where people look; the host by default
+    timezone = "UTC"                             # in which the installation reads cron (CRON_SCHEDULE_TIMEZONE)
 
 ``TIDEGATE_KFP_TOKEN`` is a token for the API; it is read from the environment only.
 """
@@ -28,6 +29,7 @@ _OBJECT = (_NAME, "a name of a Kubernetes object: a-z, 0-9, '-' and '.', 253 cha
 _RULES = {
     "host": _ADDRESS,
     "ui": _ADDRESS,
+    "timezone": (re.compile(r"[A-Za-z0-9_+/-]+"), "a zone of the IANA database: Europe/Berlin"),
     "experiment": (re.compile(r"[^\x00-\x1f]{0,127}"), "a name of at most 127 characters"),
 }
 
@@ -43,6 +45,7 @@ class KfpSettings:
     store_secret: str = "tidegate-store"
     registrar_secret: str = "tidegate-store-registrar"
     ui: str = ""
+    timezone: str = "UTC"
 
 
 def read_settings(project: Project) -> KfpSettings:

@@ -16,11 +16,11 @@ from tidegate.engines.kfp.settings import KfpSettings
 from tidegate.errors import ClusterError, Conflict, ParameterError, StepFailed
 from tidegate.ir.load import Definition
 from tidegate.ir.write import to_yaml
+from tidegate.plan.build import build
 from tidegate.plan.model import Plan
 from tidegate.store.base import Store
-from tidegate.store.runs import RunRecord, Runs
+from tidegate.store.runs import OutcomeRecord, RunRecord, Runs
 
-ORIGIN = ("commit", "dirty", "environment", "user", "target")
 DIGITS = 12  # of a definition's digest in the name of its version
 
 
@@ -112,8 +112,9 @@ def begin(
     if found:
         _retry(backend, found)
     else:
-        origin = {n: str(getattr(record, n)) for n in ORIGIN}
-        prepared = prepare(definition.spec, definition.platforms, settings, origin=origin, use_cache=how.use_cache)
+        prepared = prepare(
+            definition.spec, definition.platforms, settings, origin=record.origin, use_cache=how.use_cache
+        )
         found = submit(backend, settings, version(backend, plan, prepared, record.commit), record)
     record = replace(record, id=found.id)
     Runs(store).create(record)
@@ -136,6 +137,18 @@ def resume(record: RunRecord, store: Store, backend: Backend, settings: KfpSetti
 def _retry(backend: Backend, run: BackendRun) -> None:
     if run.state in FINAL and run.state != "SUCCEEDED":
         backend.retry(run.id)
+
+
+def settle(run_id: str, store: Store, backend: Backend, settings: KfpSettings) -> OutcomeRecord | None:
+    """Write how a run ended that nobody watched, by what KFP and its steps say; None while it goes on."""
+    runs = Runs(store)
+    record, found = runs.read(run_id), backend.run(run_id)
+    if found.state not in FINAL:
+        return None
+    plan = build(runs.plan(record.plan_digest), runs.platforms(record.plan_digest))
+    ended = _engine(record, store, backend, settings, Submission()).ended(plan, found)
+    runs.finish(run_id, ended)
+    return ended
 
 
 def _engine(record: RunRecord, store: Store, backend: Backend, settings: KfpSettings, how: Submission) -> KfpEngine:

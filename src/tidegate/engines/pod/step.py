@@ -288,7 +288,7 @@ def collected(
     within: Path | None = None,
 ) -> Done:
     """Take what a command left into the store."""
-    secrets = forms(_secrets(step.container))
+    secrets = masks(step.container)
     redact_file(log, secrets)
     kept_log = _keep_log(place, log)
     if code:
@@ -309,10 +309,11 @@ def _with_memory(error: dict[str, Any], container: Container, code: int) -> dict
     return {**error, "code": "step-memory", "message": found, "hint": "Raise set_memory_limit, or use less."}
 
 
-def _secrets(container: Container) -> list[str]:
+def masks(container: Container) -> tuple[str, ...]:
+    """The texts that no log of this container may hold."""
     pairs = [p for e in container.kubernetes.get("secretAsEnv", ()) for p in e.get("keyToEnv", ())]
     own = [os.environ[p["envVar"]] for p in pairs if p["envVar"] in os.environ]
-    return own + [value for name, value in os.environ.items() if name.startswith(MASKED)]
+    return forms(own + [value for name, value in os.environ.items() if name.startswith(MASKED)])
 
 
 def _keep_log(place: Place, log: Path) -> str:

@@ -1,0 +1,369 @@
+"""Schedules on KFP: recurring runs, which KFP can make and delete and not change, changed all the same.
+
+One name is one schedule. A change makes the new recurring run disabled, stops the old one, starts the new one, sees that
+it is enabled, and only then deletes the old: whatever breaks off in between, nothing runs twice, and the next ``apply``
+finds what was left and goes on. What is ours says so in its description; what is not is never touched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from tidegate.cron import NAMED, Cron, next_moments, parse, zone
+from tidegate.engines.kfp import support
+from tidegate.engines.kfp.backend import FINAL, Backend, BackendRun, Recurrence, Recurring, Start, Version
+from tidegate.engines.kfp.prepare import Prepared, prepare
+from tidegate.engines.kfp.settings import KfpSettings
+from tidegate.engines.kfp.start import check_parameters, settle, version
+from tidegate.engines.schedule import Applied, Order, Past, Standing
+from tidegate.errors import ClusterError, NotFound, UsageError
+from tidegate.plan.build import build
+from tidegate.plan.model import Plan
+from tidegate.project import user_name
+from tidegate.store.base import Store
+from tidegate.store.runs import RunRecord, Runs, iso, new_run_id
+
+MOST = 10  # runs of a recurring run at a time; KFP's own limit
+REMEMBERED = 20  # recurring runs that a schedule was before
+MARK = "tidegate"
+NO_VERSION = Version("", "", "")
+
+
+@dataclass(frozen=True)
+class Note:
+    """What we write into the description of a recurring run.
+
+    Attributes:
+        schedule: the name.
+        cron: when it runs, as it was said.
+        timezone: of that.
+        plan: the digest of what it runs.
+        pipeline: its name.
+        source: the project whose file it is written in.
+        user: who made it.
+        before: the ids of the recurring runs that it was, the newest first.
+    """
+
+    schedule: str
+    cron: str = ""
+    timezone: str = "UTC"
+    plan: str = ""
+    pipeline: str = ""
+    source: str = ""
+    user: str = ""
+    before: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """The note as a description."""
+        return json.dumps({MARK: self.__dict__}, sort_keys=True)
+
+
+def note_of(recurring: Recurring) -> Note | None:
+    """Read what we wrote, None where it is not ours."""
+    try:
+        said = json.loads(recurring.description)[MARK]
+        return Note(**{**said, "before": tuple(said["before"])})
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def recurrence(cron: Cron, installed: str = "UTC") -> Recurrence:
+    """When a recurring run starts, in KFP's terms: six fields, seconds first, in the zone of the installation.
+
+    Raises:
+        UsageError: it cannot be said to KFP.
+    """
+    if cron.concurrency == "Replace":
+        raise UsageError(
+            "KFP cannot end a run so that the next may start",
+            allowed="--concurrency forbid, or allow.",
+            code="kfp-concurrency",
+        )
+    most = 1 if cron.concurrency == "Forbid" else MOST
+    if cron.every:
+        return Recurrence(every=cron.every, concurrency=most)
+    parse(cron.schedule)
+    if zone(cron.timezone).key != installed:
+        raise UsageError(
+            f"this installation of KFP reads cron in {installed}, the schedule is of {cron.timezone}",
+            allowed="The installation's zone: KFP knows one for all.",
+            hint=f"--timezone {installed}, or set [tool.tidegate.kfp] timezone where the installation has another",
+            code="kfp-timezone",
+        )
+    return Recurrence(f"0 {NAMED.get(cron.schedule, cron.schedule)}", concurrency=most)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A schedule as it stands: its recurring run, what we wrote there, and others of its name that are left over."""
+
+    recurring: Recurring
+    note: Note
+    left: tuple[Recurring, ...] = ()
+
+
+@dataclass(frozen=True)
+class KfpScheduler:
+    """The schedules of an experiment.
+
+    Attributes:
+        backend: where they are.
+        settings: names there.
+        store: the store of their runs; None where only KFP is asked.
+    """
+
+    backend: Backend
+    settings: KfpSettings
+    store: Store | None
+
+    @property
+    def place(self) -> str:
+        """The experiment."""
+        return f"the experiment {self.settings.experiment}"
+
+    def rehearse(self, order: Order) -> Applied:
+        """Check an order as far as that goes without a cluster; nothing is sent."""
+        self._check(order, "")
+        return Applied(order.name, self.place, "checked", order.cron, _texts(order.parameters))
+
+    def compare(self, order: Order) -> Applied:
+        """What ``apply`` would do; nothing is sent."""
+        before = self._find(order.name)
+        wanted = self._wanted(
+            order, before, self.backend.find_version(order.plan.name, self._prepared(order).digest[7:19])
+        )
+        return _applied(self, order, before, wanted)
+
+    def apply(self, order: Order) -> Applied:
+        """Make a schedule what is wanted, whether it is there or not.
+
+        Raises:
+            UsageError: something that cannot be said to KFP.
+            ClusterError: KFP did not enable it.
+        """
+        assert self.store
+        before = self._find(order.name)
+        self._check(order, self.backend.version())
+        Runs(self.store).keep_plan(order.plan.digest, order.definition.spec, order.definition.platforms)
+        made = version(self.backend, order.plan, self._prepared(order), order.record.commit)
+        wanted = self._wanted(order, before, made)
+        applied = _applied(self, order, before, wanted)
+        if applied.action == "unchanged" and before:
+            self._remove(before.left)
+            return applied
+        if before and set(applied.changes) <= {"suspension", "what was left over"}:
+            self._remove(before.left)
+            self._enable(before.recurring.id, wanted.enabled)
+        else:
+            self._replace(before, wanted)
+        return applied
+
+    def _check(self, order: Order, server: str) -> None:
+        support.check(order.plan, server)
+        check_parameters(order.parameters)
+        recurrence(order.cron, self.settings.timezone)
+
+    def _prepared(self, order: Order) -> Prepared:
+        definition = order.definition
+        return prepare(definition.spec, definition.platforms, self.settings, origin=order.record.origin)
+
+    def _wanted(self, order: Order, before: Found | None, made: Version | None) -> Recurring:
+        """The recurring run that an order asks for; ``made`` is None where its version is not there yet."""
+        record, settings = order.record, self.settings
+        stays = before and not order.settle
+        enabled = before.recurring.enabled if before and stays else not order.cron.suspended
+        previous = (before.recurring.id, *before.note.before)[:REMEMBERED] if before else ()
+        note = Note(
+            order.name, order.cron.said if order.cron.every else order.cron.schedule, order.cron.timezone,
+            order.plan.digest, order.plan.name, order.source or (before.note.source if before else ""),
+            record.user, previous,
+        )  # fmt: skip
+        experiment = self.backend.experiment(settings.experiment)
+        when = recurrence(order.cron, settings.timezone)
+        return Recurring(
+            "", order.name, experiment, made or NO_VERSION, when, enabled, order.parameters, settings.service_account,
+            note.text(),
+        )  # fmt: skip
+
+    def _replace(self, before: Found | None, wanted: Recurring) -> None:
+        new = self._make(replace(wanted, enabled=False))
+        old = (before.recurring, *before.left) if before else ()
+        for each in old:
+            if each.id != new.id:
+                self.backend.enable(each.id, False)
+        self._enable(new.id, wanted.enabled)
+        self._remove([each for each in old if each.id != new.id])
+
+    def _make(self, wanted: Recurring) -> Recurring:
+        """Make a recurring run once: after an answer that was lost, one with this description is it."""
+        try:
+            return self.backend.recur(wanted)
+        except ClusterError as e:
+            if e.code == "cluster-denied":
+                raise
+            for each in self.backend.recurring(wanted.experiment):
+                if each.name == wanted.name and each.description == wanted.description:
+                    return each
+            raise
+
+    def _enable(self, recurring_id: str, enabled: bool) -> None:
+        self.backend.enable(recurring_id, enabled)
+        experiment = self.backend.experiment(self.settings.experiment)
+        found = next((r for r in self.backend.recurring(experiment) if r.id == recurring_id), None)
+        if not found or found.enabled != enabled:
+            raise ClusterError(
+                f"KFP did not {'enable' if enabled else 'disable'} the recurring run {recurring_id}",
+                allowed="A recurring run that nobody else changes.",
+                hint="Type the command again.",
+                code="kfp-schedule",
+            )
+
+    def _remove(self, found: Collection[Recurring]) -> None:
+        for each in found:
+            self.backend.remove(each.id)
+
+    def unwritten(self, source: str, written: Collection[str]) -> Sequence[str]:
+        """The schedules of a project's file that are not written in it any more."""
+        return [f.note.schedule for f in self._all() if f.note.source == source and f.note.schedule not in written]
+
+    def every(self, now: datetime, plan: Plan | None = None) -> Sequence[Standing]:
+        """What there is, compared with a plan where one is given."""
+        return [self._standing(found, now, plan) for found in self._all()]
+
+    def _standing(self, found: Found, now: datetime, plan: Plan | None) -> Standing:
+        note, recurring = found.note, found.recurring
+        cron = Cron(note.cron, note.timezone, every=recurring.when.every)
+        upcoming = next(iter(next_moments(cron, now, 1)), None) if recurring.enabled else None
+        drift = None if not plan or plan.name != note.pipeline else plan.digest != note.plan
+        return Standing(
+            note.schedule, note.pipeline, note.cron, note.timezone, not recurring.enabled, recurring.trouble, upcoming,
+            next(iter(self._past(found, 1)), None), drift,
+        )  # fmt: skip
+
+    def history(self, name: str, limit: int) -> Sequence[Past]:
+        """The runs of a schedule, newest first; how those ended that nobody watched is written down."""
+        return self._past(self._get(name), limit)
+
+    def _past(self, found: Found, limit: int) -> list[Past]:
+        ids = (found.recurring.id, *found.note.before)
+        runs = [run for each in ids for run in self.backend.runs(each, limit)]
+        newest = sorted(runs, key=lambda r: r.created, reverse=True)[:limit]
+        for run in newest:
+            self._settle(run)
+        return [_past_of(run) for run in newest]
+
+    def _settle(self, run: BackendRun) -> None:
+        if not self.store or run.state not in FINAL:
+            return
+        runs = Runs(self.store)
+        if runs.exists(run.id) and not runs.outcome(run.id):
+            settle(run.id, self.store, self.backend, self.settings)
+
+    def suspend(self, name: str, suspended: bool) -> Standing:
+        """Suspend or resume a schedule; return it as it was."""
+        found = self._get(name)
+        if found.recurring.enabled == suspended:
+            self._enable(found.recurring.id, not suspended)
+        before = Cron(found.note.cron, found.note.timezone, every=found.recurring.when.every)
+        return Standing(
+            name, found.note.pipeline, before.said if before.every else found.note.cron, found.note.timezone,
+            not found.recurring.enabled,
+        )  # fmt: skip
+
+    def plan(self, name: str) -> Plan:
+        """What a schedule runs; raise ``NotFound`` where the store does not know it."""
+        assert self.store
+        digest = self._get(name).note.plan
+        spec = Runs(self.store).plan(digest)
+        if not spec:
+            raise NotFound(
+                f"the store {self.store.uri} does not have what the schedule {name} runs",
+                allowed="The store that it was made with.",
+                hint="tidegate schedule apply FILE --engine kfp",
+                code="schedule-broken",
+            )
+        return build(spec, Runs(self.store).platforms(digest))
+
+    def start(self, name: str, parameters: Mapping[str, Any]) -> str:
+        """Start a run of a schedule now, with these parameters over its own; return its id."""
+        assert self.store
+        found, run = self._get(name), new_run_id()
+        given = {**found.recurring.parameters, **parameters}
+        check_parameters(given)
+        recurring = found.recurring
+        wanted = Start(f"{name}-{run}", recurring.experiment, recurring.version, given, recurring.service_account)
+        started = self.backend.start(wanted)
+        record = RunRecord(started.id, found.note.pipeline, found.note.plan, given, "kfp", user=user_name())
+        Runs(self.store).create(record)
+        return started.id
+
+    def remove(self, name: str) -> Sequence[str]:
+        """Remove a schedule, not its runs; return those that have not ended."""
+        found = self._get(name)
+        going = [run.id for run in self.backend.runs(found.recurring.id, MOST) if run.state not in FINAL]
+        self._remove((*found.left, found.recurring))
+        return going
+
+    def _get(self, name: str) -> Found:
+        if found := self._find(name):
+            return found
+        known = ", ".join(f.note.schedule for f in self._all()) or "none yet"
+        raise NotFound(
+            f"there is no schedule {name!r} in {self.place}",
+            allowed=f"One of: {known}.",
+            hint="tidegate schedule ls --engine kfp",
+            code="schedule-not-found",
+        )
+
+    def _find(self, name: str) -> Found | None:
+        return next((f for f in self._all() if f.note.schedule == name), None)
+
+    def _all(self) -> list[Found]:
+        """The schedules, in the order of their names; of several of a name the enabled, else the newest, is it."""
+        found: dict[str, list[tuple[Recurring, Note]]] = {}
+        for each in self.backend.recurring(self.backend.experiment(self.settings.experiment)):
+            if note := note_of(each):
+                found.setdefault(note.schedule, []).append((each, note))
+        return [_chosen(found[name]) for name in sorted(found)]
+
+
+def _chosen(found: list[tuple[Recurring, Note]]) -> Found:
+    first, *others = sorted(found, key=lambda f: (f[0].enabled, f[0].created), reverse=True)
+    return Found(*first, tuple(recurring for recurring, _ in others))
+
+
+def _past_of(run: BackendRun) -> Past:
+    seconds = run.finished - run.created if run.finished else None
+    return Past(run.id, run.state, iso(run.created) if run.created else "", seconds)
+
+
+def _applied(scheduler: KfpScheduler, order: Order, before: Found | None, wanted: Recurring) -> Applied:
+    changes = _changes(before, wanted) if before else ()
+    action = "created" if not before else "updated" if changes else "unchanged"
+    cron = replace(order.cron, suspended=not wanted.enabled)
+    return Applied(order.name, scheduler.place, action, cron, _texts(order.parameters), changes)
+
+
+def _changes(before: Found, wanted: Recurring) -> tuple[str, ...]:
+    old, new = before.recurring, note_of(wanted)
+    assert new
+    found = {
+        "the pipeline": before.note.pipeline != new.pipeline,
+        "the definition": old.version.id != wanted.version.id,
+        "when it runs": replace(old.when, concurrency=0) != replace(wanted.when, concurrency=0),
+        "overlap": old.when.concurrency != wanted.when.concurrency,
+        "suspension": old.enabled != wanted.enabled,
+        "whose it is": before.note.source != new.source,
+        "what was left over": bool(before.left),
+    }
+    parameters = sorted({*old.parameters, *wanted.parameters})
+    changed = [f"parameter {n}" for n in parameters if old.parameters.get(n) != wanted.parameters.get(n)]
+    return (*(what for what, differs in found.items() if differs), *changed)
+
+
+def _texts(parameters: Mapping[str, Any]) -> dict[str, str]:
+    return {n: v if isinstance(v, str) else json.dumps(v) for n, v in parameters.items()}
