@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tidegate.trigger.history import Happening
 
 POLICIES = {
-    "forbid": "a run whose time comes while another goes on waits for its end; the latest such starts then, if {late}",
+    "forbid": "a run whose time comes while another goes on waits for its end; the latest such starts then, {late}",
     "allow": "runs go on side by side",
     "replace": "a run whose time comes ends the one that goes on",
 }
@@ -325,7 +325,7 @@ def _flag(engine: str) -> str:
 def _late(cron: Cron, engine: str) -> str:
     if engine == api.KFP:
         return "however late it is: KFP knows no limit"
-    return f"it is at most {cron.catch_up} s late" if cron.catch_up else "it is not late at all, so never"
+    return f"if it is at most {cron.catch_up} s late" if cron.catch_up else "if it is not late at all, so never"
 
 
 def _missed(cron: Cron, engine: str) -> str:
@@ -333,7 +333,7 @@ def _missed(cron: Cron, engine: str) -> str:
         return "of what KFP could not start in time, the latest starts"
     if not cron.catch_up:
         return "what Argo's controller could not start in time never starts"
-    return f"of what Argo's controller could not start in time, the latest starts if {_late(cron, engine)}"
+    return f"of what Argo's controller could not start in time, the latest starts {_late(cron, engine)}"
 
 
 def _shown(text: str) -> str:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from tidegate.errors import Damaged, NotFound, UsageError
 from tidegate.store.base import Store
 from tidegate.store.runs import iso
 
+KFP = "kfp."  # how namespaces begin that are experiments of KFP, whose runs have ids of KFP's own
+
 
 @dataclass(frozen=True)
 class ScheduleRecord:
-    """A schedule: where it is, whose it is, and the parameters that are blobs, by name."""
+    """A schedule: where it is, whose it is, the parameters that are blobs, by name, and what the engine called it before."""
 
     name: str
     namespace: str
@@ -25,6 +27,7 @@ class ScheduleRecord:
     user: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
     applied: str = field(default_factory=lambda: iso(time.time()))
+    before: Sequence[str] = ()
 
 
 class Schedules:
@@ -58,7 +61,7 @@ class Schedules:
         """
         for entry in self.store.list("schedules"):
             _, there, file = entry.key.split("/")
-            if file == f"{name}.json" and there != namespace:
+            if file == f"{name}.json" and there != namespace and not there.startswith(KFP):
                 raise UsageError(
                     f"{self.store.uri} serves a schedule {name!r} of the namespace {there}",
                     allowed="One schedule of a name in one store: their runs would have the same ids.",

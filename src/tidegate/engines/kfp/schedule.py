@@ -7,6 +7,7 @@ finds what was left and goes on. What is ours says so in its description; what i
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,47 +27,42 @@ from tidegate.plan.model import Plan
 from tidegate.project import user_name
 from tidegate.store.base import Store
 from tidegate.store.runs import RunRecord, Runs, iso, new_run_id
+from tidegate.store.schedules import KFP, ScheduleRecord, Schedules
 
 MOST = 10  # runs of a recurring run at a time; KFP's own limit
 REMEMBERED = 20  # recurring runs that a schedule was before
+LONGEST_NAME = 40  # of a pipeline or a project in a note
 MARK = "tidegate"
 NO_VERSION = Version("", "", "")
 
 
 @dataclass(frozen=True)
 class Note:
-    """What we write into the description of a recurring run.
+    """What we write into the description of a recurring run, for which KFP has 255 characters.
 
     Attributes:
-        schedule: the name.
-        cron: when it runs, as it was said.
-        timezone: of that.
         plan: the digest of what it runs.
-        pipeline: its name.
+        pipeline: its name, the beginning of it.
         source: the project whose file it is written in.
         user: who made it.
-        before: the ids of the recurring runs that it was, the newest first.
     """
 
-    schedule: str
-    cron: str = ""
-    timezone: str = "UTC"
-    plan: str = ""
-    pipeline: str = ""
+    plan: str
+    pipeline: str
     source: str = ""
     user: str = ""
-    before: tuple[str, ...] = ()
 
     def text(self) -> str:
         """The note as a description."""
-        return json.dumps({MARK: self.__dict__}, sort_keys=True)
+        said = {MARK: self.plan, "pipeline": self.pipeline, "source": self.source, "user": self.user[:16]}
+        return json.dumps(said, separators=(",", ":"))
 
 
 def note_of(recurring: Recurring) -> Note | None:
     """Read what we wrote, None where it is not ours."""
     try:
-        said = json.loads(recurring.description)[MARK]
-        return Note(**{**said, "before": tuple(said["before"])})
+        said = json.loads(recurring.description)
+        return Note(said[MARK], said["pipeline"], said["source"], said["user"])
     except (ValueError, TypeError, KeyError):
         return None
 
@@ -104,6 +100,16 @@ class Found:
     recurring: Recurring
     note: Note
     left: tuple[Recurring, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The schedule's name."""
+        return self.recurring.name
+
+    def cron(self, installed: str) -> Cron:
+        """When it runs, in the zone of the installation."""
+        when = self.recurring.when
+        return Cron(when.cron.partition(" ")[2], installed, every=when.every)
 
 
 @dataclass(frozen=True)
@@ -162,6 +168,21 @@ class KfpScheduler:
             self._replace(before, wanted)
         return applied
 
+    def _before(self, name: str) -> Sequence[str]:
+        """The recurring runs that a schedule was before."""
+        record = Schedules(self.store).find(self._namespace, name) if self.store else None
+        return record.before if record else ()
+
+    def _remember(self, found: Found) -> None:
+        if self.store:
+            ids = (found.recurring.id, *self._before(found.name))[:REMEMBERED]
+            record = ScheduleRecord(found.name, self._namespace, found.note.pipeline, found.note.user, before=ids)
+            Schedules(self.store).put(record)
+
+    @property
+    def _namespace(self) -> str:
+        return KFP + hashlib.sha256(self.settings.experiment.encode()).hexdigest()[:12]
+
     def _check(self, order: Order, server: str) -> None:
         support.check(order.plan, server)
         check_parameters(order.parameters)
@@ -176,12 +197,8 @@ class KfpScheduler:
         record, settings = order.record, self.settings
         stays = before and not order.settle
         enabled = before.recurring.enabled if before and stays else not order.cron.suspended
-        previous = (before.recurring.id, *before.note.before)[:REMEMBERED] if before else ()
-        note = Note(
-            order.name, order.cron.said if order.cron.every else order.cron.schedule, order.cron.timezone,
-            order.plan.digest, order.plan.name, order.source or (before.note.source if before else ""),
-            record.user, previous,
-        )  # fmt: skip
+        source = order.source[:LONGEST_NAME] or (before.note.source if before else "")
+        note = Note(order.plan.digest, order.plan.name[:LONGEST_NAME], source, record.user)
         experiment = self.backend.experiment(settings.experiment)
         when = recurrence(order.cron, settings.timezone)
         return Recurring(
@@ -190,6 +207,8 @@ class KfpScheduler:
         )  # fmt: skip
 
     def _replace(self, before: Found | None, wanted: Recurring) -> None:
+        if before:
+            self._remember(before)
         new = self._make(replace(wanted, enabled=False))
         old = (before.recurring, *before.left) if before else ()
         for each in old:
@@ -228,19 +247,18 @@ class KfpScheduler:
 
     def unwritten(self, source: str, written: Collection[str]) -> Sequence[str]:
         """The schedules of a project's file that are not written in it any more."""
-        return [f.note.schedule for f in self._all() if f.note.source == source and f.note.schedule not in written]
+        return [f.name for f in self._all() if f.note.source == source and f.name not in written]
 
     def every(self, now: datetime, plan: Plan | None = None) -> Sequence[Standing]:
         """What there is, compared with a plan where one is given."""
         return [self._standing(found, now, plan) for found in self._all()]
 
     def _standing(self, found: Found, now: datetime, plan: Plan | None) -> Standing:
-        note, recurring = found.note, found.recurring
-        cron = Cron(note.cron, note.timezone, every=recurring.when.every)
+        note, recurring, cron = found.note, found.recurring, found.cron(self.settings.timezone)
         upcoming = next(iter(next_moments(cron, now, 1)), None) if recurring.enabled else None
-        drift = None if not plan or plan.name != note.pipeline else plan.digest != note.plan
+        drift = None if not plan or plan.name[:LONGEST_NAME] != note.pipeline else plan.digest != note.plan
         return Standing(
-            note.schedule, note.pipeline, note.cron, note.timezone, not recurring.enabled, recurring.trouble, upcoming,
+            found.name, note.pipeline, _said(cron), cron.timezone, not recurring.enabled, recurring.trouble, upcoming,
             next(iter(self._past(found, 1)), None), drift,
         )  # fmt: skip
 
@@ -249,7 +267,7 @@ class KfpScheduler:
         return self._past(self._get(name), limit)
 
     def _past(self, found: Found, limit: int) -> list[Past]:
-        ids = (found.recurring.id, *found.note.before)
+        ids = (found.recurring.id, *self._before(found.name))
         runs = [run for each in ids for run in self.backend.runs(each, limit)]
         newest = sorted(runs, key=lambda r: r.created, reverse=True)[:limit]
         for run in newest:
@@ -268,11 +286,8 @@ class KfpScheduler:
         found = self._get(name)
         if found.recurring.enabled == suspended:
             self._enable(found.recurring.id, not suspended)
-        before = Cron(found.note.cron, found.note.timezone, every=found.recurring.when.every)
-        return Standing(
-            name, found.note.pipeline, before.said if before.every else found.note.cron, found.note.timezone,
-            not found.recurring.enabled,
-        )  # fmt: skip
+        cron = found.cron(self.settings.timezone)
+        return Standing(name, found.note.pipeline, _said(cron), cron.timezone, not found.recurring.enabled)
 
     def plan(self, name: str) -> Plan:
         """What a schedule runs; raise ``NotFound`` where the store does not know it."""
@@ -311,7 +326,7 @@ class KfpScheduler:
     def _get(self, name: str) -> Found:
         if found := self._find(name):
             return found
-        known = ", ".join(f.note.schedule for f in self._all()) or "none yet"
+        known = ", ".join(f.name for f in self._all()) or "none yet"
         raise NotFound(
             f"there is no schedule {name!r} in {self.place}",
             allowed=f"One of: {known}.",
@@ -320,20 +335,24 @@ class KfpScheduler:
         )
 
     def _find(self, name: str) -> Found | None:
-        return next((f for f in self._all() if f.note.schedule == name), None)
+        return next((f for f in self._all() if f.name == name), None)
 
     def _all(self) -> list[Found]:
         """The schedules, in the order of their names; of several of a name the enabled, else the newest, is it."""
         found: dict[str, list[tuple[Recurring, Note]]] = {}
         for each in self.backend.recurring(self.backend.experiment(self.settings.experiment)):
             if note := note_of(each):
-                found.setdefault(note.schedule, []).append((each, note))
+                found.setdefault(each.name, []).append((each, note))
         return [_chosen(found[name]) for name in sorted(found)]
 
 
 def _chosen(found: list[tuple[Recurring, Note]]) -> Found:
     first, *others = sorted(found, key=lambda f: (f[0].enabled, f[0].created), reverse=True)
     return Found(*first, tuple(recurring for recurring, _ in others))
+
+
+def _said(cron: Cron) -> str:
+    return cron.said if cron.every else cron.schedule
 
 
 def _past_of(run: BackendRun) -> Past:
