@@ -48,7 +48,7 @@ class Child:
 
     def _copy(self) -> None:
         assert self._process.stdout
-        with self._log.open("ab") as log:
+        with self._process.stdout, self._log.open("ab") as log:
             while chunk := os.read(self._process.stdout.fileno(), 1 << 16):
                 with contextlib.suppress(OSError):  # a full disk must not end the step
                     log.write(chunk)
