@@ -19,7 +19,12 @@ KFP = "kfp."  # how namespaces begin that are experiments of KFP, whose runs hav
 
 @dataclass(frozen=True)
 class ScheduleRecord:
-    """A schedule: where it is, whose it is, the parameters that are blobs, by name, and what the engine called it before."""
+    """A schedule: where it is, whose it is, the parameters that are blobs, by name.
+
+    Attributes:
+        before: what the engine called it before.
+        enabling: a change was begun after which it is enabled.
+    """
 
     name: str
     namespace: str
@@ -28,6 +33,7 @@ class ScheduleRecord:
     parameters: Mapping[str, str] = field(default_factory=dict)
     applied: str = field(default_factory=lambda: iso(time.time()))
     before: Sequence[str] = ()
+    enabling: bool = False
 
 
 class Schedules:

@@ -20,7 +20,7 @@ from tidegate.plan.value import Artifact
 from tidegate.store.memory import MemoryStore
 from tidegate.store.runs import Runs
 
-PIPELINE = '''
+PIPELINE = """
 from kfp import dsl
 import tidegate
 
@@ -50,7 +50,7 @@ def handed(n: int = 3):
         rows = make(n=n, told=[item, "x"])
         read(rows=rows.outputs["rows"])
     breaks(n=n)
-''' % (("0" * 64,) * 3)
+""" % (("0" * 64,) * 3)
 
 
 class Pods:
@@ -76,7 +76,9 @@ class Pods:
         return json.loads((self.root / "tmp/out.json").read_text())
 
 
-def given(run: str, *, parameters: Mapping[str, Any], inputs: Mapping[str, Any] = {}, outputs: tuple[str, ...] = ()) -> Any:  # noqa: B006
+def given(
+    run: str, *, parameters: Mapping[str, Any], inputs: Mapping[str, Any] = {}, outputs: tuple[str, ...] = ()
+) -> Any:
     """kfp's executor input, as a backend 2.14.3 writes it: a place for logs nobody declared, no types of inputs."""
     places = {n: {"artifacts": [{"uri": f"minio://mlpipeline/v2/{run}/{n}"}]} for n in (*outputs, "executor-logs")}
     return {
@@ -253,4 +255,3 @@ def test_the_log_of_a_step_is_in_the_store_while_it_runs_without_secrets_and_wit
         while not (seen := pods.runs.find_log("run-1", MAKE)):
             pass
     assert seen == b"the key is ***\n"
-

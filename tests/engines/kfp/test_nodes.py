@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-
 from kfp import dsl
+
 from tidegate.engines.kfp.backend import Detail
 from tidegate.engines.kfp.nodes import Node, node_of
 from tidegate.engines.kfp.tree import CACHED, Tree, node_id
@@ -72,7 +72,9 @@ def test_a_node_of_a_container_is_a_step_and_its_try(name: str, path: str, attem
     assert node_of(name) == Node(path, attempt)
 
 
-@pytest.mark.parametrize("name", ["", "iris-x7k", "iris-x7k.root.train-driver", "iris-x7k.root.executor", "a.b.executor"])
+@pytest.mark.parametrize(
+    "name", ["", "iris-x7k", "iris-x7k.root.train-driver", "iris-x7k.root.executor", "a.b.executor"]
+)
 def test_what_is_no_container_of_a_task_is_refused(name: str) -> None:
     with pytest.raises(StepFailed, match="belongs to the node"):
         node_of(name)
@@ -84,7 +86,9 @@ def test_ids_are_those_that_argo_gave() -> None:
 
 def test_every_step_of_a_real_run_is_found_by_its_path() -> None:
     found = list(Tree(details()).steps(plan()))
-    turns = [f"condition-1/for-loop-3[{i}]/for-loop-5[{j}]/{t}" for i in (0, 1) for j in (0, 1) for t in ("show", "use")]
+    turns = [
+        f"condition-1/for-loop-3[{i}]/for-loop-5[{j}]/{t}" for i in (0, 1) for j in (0, 1) for t in ("show", "use")
+    ]
     assert sorted(s.path for s in found) == sorted([*turns, "inner/show", "inner/use"])
     assert {s.state for s in found} == {SUCCEEDED}
     assert all(0 < s.seconds < 60 for s in found)

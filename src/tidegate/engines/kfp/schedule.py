@@ -3,6 +3,9 @@
 One name is one schedule. A change makes the new recurring run disabled, stops the old one, starts the new one, sees that
 it is enabled, and only then deletes the old: whatever breaks off in between, nothing runs twice, and the next ``apply``
 finds what was left and goes on. What is ours says so in its description; what is not is never touched.
+
+KFP deletes the runs that go on together with their recurring run, and shows them as running ever after (2.14: the
+ScheduledWorkflow owns its Workflows). So one with such runs is only disabled, and deleted when they have ended.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from tidegate.engines.kfp.prepare import Prepared, prepare
 from tidegate.engines.kfp.settings import KfpSettings
 from tidegate.engines.kfp.start import check_parameters, settle, version
 from tidegate.engines.schedule import Applied, Order, Past, Standing
-from tidegate.errors import ClusterError, NotFound, UsageError
+from tidegate.errors import ClusterError, Conflict, NotFound, UsageError
 from tidegate.plan.build import build
 from tidegate.plan.model import Plan
 from tidegate.project import user_name
@@ -159,24 +162,25 @@ class KfpScheduler:
         wanted = self._wanted(order, before, made)
         applied = _applied(self, order, before, wanted)
         if applied.action == "unchanged" and before:
-            self._remove(before.left)
+            self._tidy(before.left)
             return applied
-        if before and set(applied.changes) <= {"suspension", "what was left over"}:
-            self._remove(before.left)
+        if before and set(applied.changes) == {"suspension"}:
+            self._tidy(before.left)
             self._enable(before.recurring.id, wanted.enabled)
         else:
             self._replace(before, wanted)
         return applied
 
-    def _before(self, name: str) -> Sequence[str]:
-        """The recurring runs that a schedule was before."""
+    def _record(self, name: str) -> ScheduleRecord:
         record = Schedules(self.store).find(self._namespace, name) if self.store else None
-        return record.before if record else ()
+        return record or ScheduleRecord(name, self._namespace, "")
 
-    def _remember(self, found: Found) -> None:
+    def _is_enabled(self, found: Found) -> bool:
+        """Whether a schedule is enabled, or would be, had its last change not broken off."""
+        return found.recurring.enabled or self._record(found.name).enabling
+
+    def _remember(self, record: ScheduleRecord) -> None:
         if self.store:
-            ids = (found.recurring.id, *self._before(found.name))[:REMEMBERED]
-            record = ScheduleRecord(found.name, self._namespace, found.note.pipeline, found.note.user, before=ids)
             Schedules(self.store).put(record)
 
     @property
@@ -196,7 +200,7 @@ class KfpScheduler:
         """The recurring run that an order asks for; ``made`` is None where its version is not there yet."""
         record, settings = order.record, self.settings
         stays = before and not order.settle
-        enabled = before.recurring.enabled if before and stays else not order.cron.suspended
+        enabled = self._is_enabled(before) if before and stays else not order.cron.suspended
         source = order.source[:LONGEST_NAME] or (before.note.source if before else "")
         note = Note(order.plan.digest, order.plan.name[:LONGEST_NAME], source, record.user)
         experiment = self.backend.experiment(settings.experiment)
@@ -207,15 +211,17 @@ class KfpScheduler:
         )  # fmt: skip
 
     def _replace(self, before: Found | None, wanted: Recurring) -> None:
-        if before:
-            self._remember(before)
+        record = self._record(wanted.name)
+        ids = (before.recurring.id, *record.before)[:REMEMBERED] if before else ()
+        self._remember(replace(record, before=tuple(dict.fromkeys(ids)), enabling=wanted.enabled))
         new = self._make(replace(wanted, enabled=False))
         old = (before.recurring, *before.left) if before else ()
         for each in old:
             if each.id != new.id:
                 self.backend.enable(each.id, False)
         self._enable(new.id, wanted.enabled)
-        self._remove([each for each in old if each.id != new.id])
+        self._remember(replace(self._record(wanted.name), enabling=False))
+        self._tidy([each for each in old if each.id != new.id])
 
     def _make(self, wanted: Recurring) -> Recurring:
         """Make a recurring run once: after an answer that was lost, one with this description is it."""
@@ -241,9 +247,14 @@ class KfpScheduler:
                 code="kfp-schedule",
             )
 
-    def _remove(self, found: Collection[Recurring]) -> None:
-        for each in found:
-            self.backend.remove(each.id)
+    def _tidy(self, left: Collection[Recurring]) -> None:
+        """Delete what a schedule was before, unless runs of it go on."""
+        for each in left:
+            if not self._going(each):
+                self.backend.remove(each.id)
+
+    def _going(self, recurring: Recurring) -> list[str]:
+        return [run.id for run in self.backend.runs(recurring.id, MOST) if run.state not in FINAL]
 
     def unwritten(self, source: str, written: Collection[str]) -> Sequence[str]:
         """The schedules of a project's file that are not written in it any more."""
@@ -267,7 +278,7 @@ class KfpScheduler:
         return self._past(self._get(name), limit)
 
     def _past(self, found: Found, limit: int) -> list[Past]:
-        ids = (found.recurring.id, *self._before(found.name))
+        ids = (found.recurring.id, *self._record(found.name).before)
         runs = [run for each in ids for run in self.backend.runs(each, limit)]
         newest = sorted(runs, key=lambda r: r.created, reverse=True)[:limit]
         for run in newest:
@@ -286,6 +297,7 @@ class KfpScheduler:
         found = self._get(name)
         if found.recurring.enabled == suspended:
             self._enable(found.recurring.id, not suspended)
+        self._remember(replace(self._record(name), enabling=False))
         cron = found.cron(self.settings.timezone)
         return Standing(name, found.note.pipeline, _said(cron), cron.timezone, not found.recurring.enabled)
 
@@ -317,11 +329,24 @@ class KfpScheduler:
         return started.id
 
     def remove(self, name: str) -> Sequence[str]:
-        """Remove a schedule, not its runs; return those that have not ended."""
+        """Remove a schedule; one with runs that go on is only suspended.
+
+        Raises:
+            Conflict: runs go on (code ``schedule-runs``).
+        """
         found = self._get(name)
-        going = [run.id for run in self.backend.runs(found.recurring.id, MOST) if run.state not in FINAL]
-        self._remove((*found.left, found.recurring))
-        return going
+        recurring = (found.recurring, *found.left)
+        for each in recurring:
+            self.backend.enable(each.id, False)
+        if going := [run for each in recurring for run in self._going(each)]:
+            raise Conflict(
+                f"the schedule {name} is suspended and not removed: KFP would end its run {going[0]} with it",
+                allowed="One without runs that go on.",
+                hint=f"tidegate runs stop {going[0]}, or type this again when it has ended",
+                code="schedule-runs",
+            )
+        self._tidy(recurring)
+        return ()
 
     def _get(self, name: str) -> Found:
         if found := self._find(name):
@@ -377,7 +402,6 @@ def _changes(before: Found, wanted: Recurring) -> tuple[str, ...]:
         "overlap": old.when.concurrency != wanted.when.concurrency,
         "suspension": old.enabled != wanted.enabled,
         "whose it is": before.note.source != new.source,
-        "what was left over": bool(before.left),
     }
     parameters = sorted({*old.parameters, *wanted.parameters})
     changed = [f"parameter {n}" for n in parameters if old.parameters.get(n) != wanted.parameters.get(n)]
