@@ -395,3 +395,87 @@ def test_options_of_one_schedule_and_of_a_file_are_kept_apart(tidegate: Place, a
     assert said.code == 2
     assert says in said.err
     assert tidegate("apply").err.startswith("error[schedules-missing]")
+
+
+# ── Kubeflow Pipelines ───────────────────────────────────────────────────────────────────────────────────────────────
+
+KFP = ("--engine", "kfp")
+
+
+def test_the_same_commands_keep_a_schedule_on_kubeflow_pipelines(tidegate: Place) -> None:
+    made = tidegate.apply("-p", "n=3", *KFP, cron="0 3 * * 1-5")
+    assert made.code == 0
+    assert made.out.startswith("created tidal in the experiment ")
+    assert "however late it is: KFP knows no limit" in made.out
+    assert tidegate.apply("-p", "n=3", *KFP, cron="0 3 * * 1-5").out.startswith("unchanged tidal")
+    assert tidegate.apply("-p", "n=4", *KFP, cron="0 3 * * 1-5").out.startswith("updated tidal in the experiment ")
+    assert "next " in tidegate("ls", *KFP).out
+    assert tidegate("suspend", "tidal", *KFP).out == "tidal is suspended\n"
+    assert "tidal runs at 0 3 * * 1-5 (UTC)" in tidegate("resume", "tidal", *KFP).out
+    [started] = tidegate("run", "tidal", "-p", "n=5", "--json", *KFP).json
+    assert tidegate.backend.run(started["run_id"]).parameters == {"n": 5}
+    assert tidegate("rm", "tidal", *KFP).out == "removed tidal\n"
+    assert "no schedules in the experiment" in tidegate("ls", *KFP).err
+
+
+def test_a_recurring_run_may_count_seconds_and_a_cron_workflow_may_not(tidegate: Place) -> None:
+    every = tidegate("apply", "pipeline.py", "-p", "n=3", "--interval", "3600", *KFP)
+    assert "tidal every 3600 s" in every.out
+    assert "every 3600 s" in tidegate("ls", *KFP).out
+    refused = tidegate("apply", "pipeline.py", "-p", "n=3", "--interval", "3600")
+    assert (refused.code, "schedule-interval" in refused.err) == (2, True)
+    both = tidegate("apply", "pipeline.py", "-p", "n=3", "--interval", "3600", "--cron", "@daily", *KFP)
+    assert (both.code, "One of them" in both.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["--timezone", "Europe/Berlin"], "kfp-timezone"),
+        (["--concurrency", "replace"], "kfp-concurrency"),
+        (["-p", "text=" + "x" * 200_000], "kfp-too-large"),
+        (["--store", "here"], "store-not-shared"),
+    ],
+)
+def test_what_kubeflow_pipelines_cannot_do_is_refused_before_anything_is_sent(
+    tidegate: Place, args: list[str], code: str
+) -> None:
+    refused = tidegate.apply("-p", "n=3", *args, *KFP)
+    assert (refused.code, f"error[{code}]" in refused.err) == (2, True)
+    assert not tidegate.backend.packages
+
+
+def test_a_file_of_schedules_is_brought_to_kubeflow_pipelines_and_the_second_time_changes_nothing(
+    tidegate: Place,
+) -> None:
+    Path("schedules.toml").write_text(FILE)
+    refused = tidegate("apply", "--yes", *KFP)
+    assert (refused.code, "[hourly]: KFP cannot end a run" in refused.err, tidegate.backend.packages) == (2, True, {})
+    fits = FILE.replace("replace", "allow").replace("Europe/Berlin", "UTC")
+    Path("schedules.toml").write_text(fits)
+    assert tidegate("apply", "--yes", *KFP).out.count("created ") == 2
+    assert [line[0] for line in tidegate("apply", "--yes", *KFP).out.splitlines()] == ["=", "="]
+    Path("schedules.toml").write_text(fits[fits.index("[hourly]") :])
+    assert "removed nightly" in tidegate("apply", "--yes", "--prune", *KFP).out
+
+
+def test_a_run_of_kubeflow_pipelines_is_stopped_from_elsewhere_and_its_end_is_written_by_whoever_looks(
+    tidegate: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.cli.runs.open_store", lambda uri=None: tidegate.store)
+    tidegate.apply("-p", "n=3", *KFP)
+    [started] = tidegate("run", "tidal", "--json", *KFP).json
+    assert "RUNNING" in tidegate.main("runs", "show", started["run_id"]).out
+    assert "was told to end" in tidegate.main("runs", "stop", started["run_id"]).out
+    assert "FAILED" in tidegate.main("runs", "show", started["run_id"]).out
+    assert tidegate.main("runs", "stop", started["run_id"]).code == 3
+
+
+def test_a_dry_run_lists_what_is_changed_for_kubeflow_pipelines(tidegate: Place) -> None:
+    said = tidegate.main("run", "pipeline.py", "-p", "n=3", "--dry-run", *KFP)
+    assert said.out.splitlines() == [
+        "tidal: 1 steps, nothing was run",
+        "  work",
+        "changed for Kubeflow Pipelines:",
+        "  nothing",
+    ]
