@@ -2,12 +2,15 @@
 
 import fnmatch
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from kubernetes import client
 
 from tests.engines.argo.rendered import MANIFESTS, render
+from tidegate.cli.watch import command as watch
 from tidegate.engines.argo.cluster import Action
 from tidegate.engines.argo.memory import MemoryCluster
 from tidegate.engines.argo.settings import ArgoSettings
@@ -120,20 +123,24 @@ def may(user: str, action: str, key: str) -> bool:
     return effects == {"Allow"}
 
 
-@pytest.mark.parametrize("user", ["steps", "registrar"])
+WATCHING = "pins schedules triggers".split()
+
+
+@pytest.mark.parametrize("user", ["steps", "submit", "registrar"])
 def test_runs_write_and_remove_what_runs_make_and_read_everything(user: str) -> None:
     for prefix in (*WRITTEN, *READ_ONLY, "ledger", "checkpoints"):
         assert may(user, "s3:GetObject", f"{prefix}/a")
     for action in ("s3:PutObject", "s3:DeleteObject"):
         assert [p for p in (*WRITTEN, *READ_ONLY) if may(user, action, f"{p}/a")] == WRITTEN
+        assert [p for p in WATCHING if may(user, action, f"{p}/a")] == (WATCHING if user == "submit" else [])
         assert not may(user, action, "ledgers/a")
 
 
 def test_only_the_registrar_writes_the_ledger_and_nobody_removes_from_it() -> None:
     for prefix in ("ledger", "checkpoints"):
-        assert not may("steps", "s3:PutObject", f"{prefix}/fraud/000000000001.json")
+        assert not any(may(u, "s3:PutObject", f"{prefix}/fraud/000000000001.json") for u in ("steps", "submit"))
         assert may("registrar", "s3:PutObject", f"{prefix}/fraud/000000000001.json")
-    for user in ("steps", "registrar"):
+    for user in ("steps", "submit", "registrar"):
         for action in ("s3:DeleteObject", "s3:DeleteObjectVersion"):
             assert not may(user, action, "ledger/fraud/000000000001.json")
             assert any(action in s["Action"] for s in policy(user) if s["Effect"] == "Deny")
@@ -147,3 +154,28 @@ def test_the_bucket_itself_refuses_to_replace_or_remove_a_record() -> None:
         ["arn:aws:s3:::STORE/ledger/*"],
     )
     assert replaced["Condition"] == {"Null": {"s3:if-none-match": "true"}}
+
+
+WATCH = MANIFESTS.parent / "watch"
+
+
+@pytest.mark.parametrize("file", ["deployment.yaml", "cron.yaml"])
+def test_a_watcher_has_no_right_but_to_submit_and_is_a_command_that_there_is(file: str) -> None:
+    [body] = yaml.safe_load_all((WATCH / file).read_text())
+    assert unknown(body, f"V1{body['kind']}") == []
+    pod = (body["spec"].get("jobTemplate") or body)["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert pod["serviceAccountName"] == "tidegate-submit"
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    program, *words = container["command"]
+    context = watch.make_context(program, [w.replace("$(DATA)", "data=file:rows") for w in words[1:]])
+    assert (words[0], context.params["engine"], context.params["once"]) == ("watch", "argo", file == "cron.yaml")
+    mounts = {m["mountPath"] for m in container["volumeMounts"]}
+    assert str(Path(context.params["target"]).parent) in mounts
+
+
+def test_the_watcher_s_folder_names_what_there_is() -> None:
+    said = yaml.safe_load((WATCH / "kustomization.yaml").read_text())
+    assert [name for name in said["resources"] if not (WATCH / name).is_file()] == []
+    assert said["images"][0]["name"] in (WATCH / "deployment.yaml").read_text()
