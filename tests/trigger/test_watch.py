@@ -6,6 +6,8 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -18,8 +20,8 @@ from tidegate.data import ref
 from tidegate.errors import ConfigError, NotFound, StoreError, Trouble
 from tidegate.store.memory import MemoryStore
 from tidegate.trigger.history import History
-from tidegate.trigger.retrain import Retrain, parse_hours
-from tidegate.trigger.watch import HELD, LIMIT, LOST, NOT_NEW, RAN, UNSETTLED, Order, Watch, Watcher
+from tidegate.trigger.retrain import GAP, PER_DAY, QUIET_HOURS, Retrain, parse_hours, seconds_until
+from tidegate.trigger.watch import HELD, LOST, NOT_NEW, RAN, UNSETTLED, Order, Watch, Watcher
 
 POLL, QUIET, LEASE = 60.0, 20.0, 40.0
 MakeWorld = Callable[[int], World]
@@ -335,7 +337,7 @@ def test_no_more_runs_a_day_than_were_allowed_whoever_starts_them() -> None:
         alone = Alone(what, store, now + number)
         alone.shape = Shape(str(number), True)
         reasons.append(alone.turn())
-    assert reasons == [RAN, RAN, LIMIT, LIMIT, LIMIT]
+    assert reasons == [RAN, RAN, PER_DAY, PER_DAY, PER_DAY]
     tomorrow = Alone(what, store, now + 86400)
     tomorrow.shape = Shape("4", True)
     assert tomorrow.turn() == RAN
@@ -355,7 +357,7 @@ def test_runs_keep_their_distance_and_the_newest_data_runs_then() -> None:
     assert alone.turn() == RAN
     for number in range(2, 5):
         alone.shape = Shape(str(number), True)
-        assert alone.turn(60) == LIMIT
+        assert alone.turn(60) == GAP
     assert alone.turn(3600) == RAN
     assert [str(o.parameters["data"]) for o in alone.ran] == ["sim:1", "sim:4"]
 
@@ -368,13 +370,90 @@ def test_runs_keep_their_distance_and_the_newest_data_runs_then() -> None:
     ],
 )  # fmt: skip
 def test_nothing_starts_in_quiet_hours(hours: str, at: str, waits: bool) -> None:
-    from datetime import datetime
-    from zoneinfo import ZoneInfo
-
     zone = ZoneInfo("Asia/Kolkata")
     moment = datetime.fromisoformat(f"2026-11-24T{at}").replace(tzinfo=zone).timestamp()
     alone = Alone(watch(retrain=Retrain(hours=parse_hours(hours), zone=zone)), now=moment)
-    assert (alone.turn() == LIMIT) == waits
+    assert (alone.turn() == QUIET_HOURS) == waits
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    ("hours", "utc", "waits"),
+    [
+        # 29 March 2026: 02:00 CET is 03:00 CEST
+        ("22:00-02:30", "2026-03-29T00:59", True), ("22:00-02:30", "2026-03-29T01:00", False),
+        ("02:15-02:45", "2026-03-29T00:59", False), ("02:15-02:45", "2026-03-29T01:00", False),
+        ("02:30-04:00", "2026-03-29T01:00", True), ("02:30-04:00", "2026-03-29T02:00", False),
+        # 25 October 2026: 03:00 CEST is 02:00 CET
+        ("22:00-03:00", "2026-10-25T00:59", True), ("22:00-03:00", "2026-10-25T01:59", True),
+        ("22:00-03:00", "2026-10-25T02:00", False), ("22:00-02:30", "2026-10-25T00:29", True),
+        ("22:00-02:30", "2026-10-25T00:45", False), ("22:00-02:30", "2026-10-25T01:15", True),
+        ("22:00-02:30", "2026-10-25T01:30", False),
+    ],
+)  # fmt: skip
+def test_quiet_hours_are_those_that_the_clock_on_the_wall_shows_also_when_it_is_changed(
+    hours: str, utc: str, waits: bool
+) -> None:
+    retrain = Retrain(hours=parse_hours(hours), zone=BERLIN)
+    refusal = retrain.refusal(datetime.fromisoformat(f"{utc}+00:00").timestamp(), None)
+    assert bool(refusal) == waits
+    assert not refusal or refusal.code == QUIET_HOURS
+
+
+@given(
+    st.integers(1_700_000_000, 1_900_000_000),
+    st.times(),
+    st.sampled_from(["Europe/Berlin", "Australia/Lord_Howe", "UTC"]),
+)
+def test_what_waits_for_an_hour_waits_until_it_has_come_and_for_no_more_than_a_day(
+    now: int, at: time, zone: str
+) -> None:
+    at = at.replace(microsecond=0, tzinfo=None)
+    local = datetime.fromtimestamp(now, ZoneInfo(zone))
+    wait = seconds_until(at, local)
+    shown = datetime.fromtimestamp(now + wait, ZoneInfo(zone)).replace(tzinfo=None)
+    assert 0 < wait <= 26 * 3600
+    assert timedelta(0) <= shown - datetime.combine(shown.date(), at) <= timedelta(hours=1)
+
+
+def test_each_limit_that_takes_the_place_of_another_is_written_with_its_reason() -> None:
+    noon = datetime(2026, 11, 24, 12, tzinfo=BERLIN).timestamp()
+    limits = Retrain(per_day=2, gap=3600, hours=parse_hours("22:00-06:00"), zone=BERLIN)
+    alone, said = Alone(watch(retrain=limits), now=noon), []
+    for number, hours in enumerate([0, 0.5, 1, 2, 3, 9.9, 10.1, 17.9, 18.1]):  # 24 November 12:00 to 25 November 06:06
+        alone.now, alone.shape = noon + 3600 * hours, Shape(str(number), True)
+        turn = alone.watcher.turn()
+        said.append(turn.reason)
+        assert turn.reason == RAN or 0 < turn.again <= POLL
+    assert said == [RAN, GAP, RAN, PER_DAY, PER_DAY, PER_DAY, QUIET_HOURS, QUIET_HOURS, RAN]
+    waited = [reason for kind, reason, _ in alone.history if kind == "waiting"]
+    assert waited == [GAP, PER_DAY, QUIET_HOURS], "each change once"
+    details = [h.detail for h in alone.watcher.history.newest() if h.kind == "waiting"]
+    assert details[0] == "quiet hours until 06:00 Europe/Berlin"
+    assert details[1] == "2 runs have started on 2026-11-24 (Europe/Berlin)"
+
+
+def test_what_follows_at_once_is_waited_for_and_the_last_of_it_runs() -> None:
+    alone = Alone(watch(retrain=Retrain(debounce=300)))
+    for number in range(5):  # commits, each whole at once
+        alone.shape = Shape(str(number), True)
+        assert alone.turn(60) == UNSETTLED
+    assert [alone.turn(299), alone.turn(1), alone.turn(1)] == [UNSETTLED, RAN, NOT_NEW]
+    assert [str(o.parameters["data"]) for o in alone.ran] == ["sim:4"]
+    again = Alone(alone.watcher.watch, alone.store)
+    again.shape = alone.shape
+    assert again.turn() == NOT_NEW, "what had its run need not settle"
+
+
+def test_a_run_that_is_taken_over_does_not_wait_for_what_may_follow() -> None:
+    alone = Alone(watch(retrain=Retrain(debounce=300)))
+    alone.ends = KeyboardInterrupt()
+    assert alone.turn() == UNSETTLED
+    with pytest.raises(KeyboardInterrupt):
+        alone.turn(300)
+    assert Alone(alone.watcher.watch, alone.store).turn() == RAN
 
 
 def test_the_same_bytes_under_another_pin_are_not_new_where_they_are_read_and_are_read_once() -> None:

@@ -38,8 +38,8 @@ from tidegate.trigger.start import Starter
 from tidegate.trigger.watch import RAN, UNSETTLED, Order, Turn, Watch, Watcher
 
 _OF_DATA = (
-    "data", "typed", "file", "name", "poll", "quiet", "runs_per_day", "gap", "quiet_hours", "timezone", "by_digest",
-    "once",
+    "data", "typed", "file", "name", "poll", "quiet", "runs_per_day", "gap", "debounce", "quiet_hours", "timezone",
+    "by_digest", "once",
 )  # fmt: skip
 _OF_A_FILE = ("table", "schedule")
 
@@ -66,6 +66,7 @@ _OF_A_FILE = ("table", "schedule")
 )
 @click.option("--runs-per-day", type=click.IntRange(0), default=0, help="Start at most so many; any number by default.")
 @click.option("--gap", type=click.FloatRange(0), default=0, help="Seconds between the starts of two runs at least.")
+@click.option("--debounce", type=click.FloatRange(0), default=0, help="Seconds of nothing newer before a run starts.")
 @click.option("--quiet-hours", metavar="HH:MM-HH:MM", help="Start nothing then.")
 @click.option("--timezone", default="UTC", show_default=True, help="Of days and quiet hours.")
 @click.option("--by-digest", is_flag=True, help="Read data before claiming it: the same bytes elsewhere are not new.")
@@ -96,6 +97,7 @@ def command(
     lease: float,
     runs_per_day: int,
     gap: float,
+    debounce: float,
     quiet_hours: str | None,
     timezone: str,
     by_digest: bool,
@@ -135,7 +137,8 @@ def command(
     references = dict(values.split(d, "--data") for d in data)
     parameters = values.parameters(prepared.plan, typed, file)
     _check_references(references, parameters)
-    retrain = Retrain(runs_per_day, gap, parse_hours(quiet_hours) if quiet_hours else None, zone(timezone))
+    hours = parse_hours(quiet_hours) if quiet_hours else None
+    retrain = Retrain(runs_per_day, gap, debounce, hours, zone(timezone))
     watch = Watch(
         check_name(name) if name else slug(prepared.plan.name), prepared.plan.name, prepared.plan.digest,
         references, parameters, poll, quiet, lease, retrain,

@@ -27,7 +27,7 @@ from tidegate.trigger.history import ENDED, STARTED, WAITING, Happening, History
 from tidegate.trigger.retrain import Retrain
 
 KNOWN = 1000  # pins whose identity a watcher remembers
-UNSETTLED, NOT_NEW, HELD, LIMIT, LOST, RAN = "unsettled", "not-new", "held", "limit", "lease-lost", "ran"
+UNSETTLED, NOT_NEW, HELD, LOST, RAN = "unsettled", "not-new", "held", "lease-lost", "ran"
 
 
 @dataclass(frozen=True)
@@ -181,21 +181,27 @@ class Watcher:
         view = self.claims.look(work)
         if view.done:
             return self._not_new(self._keep(work, view.done))
-        if not view.epoch and (why := self._limit(work)):
-            return Turn(LIMIT, why, self.watch.poll)
+        if not view.epoch and (turn := self._too_soon() or self._limit(work)):
+            return turn
         lease = self.claims.take(work)
         if not lease:
             detail = f"it is claimed by {self.claims.holder(work) or 'another watcher'}"
             return Turn(HELD, detail, min(self.watch.poll, self.watch.lease))
         return self._run(lease, pins)
 
-    def _limit(self, work: str) -> str:
+    def _too_soon(self) -> Turn | None:
+        """Wait for what may follow, as commits do: asked for new data only, what had its run has no need to settle."""
+        debounce = self.watch.retrain.debounce
+        left = self._sight.since + debounce - self.clock() if self._sight else 0.0
+        if left <= 0:
+            return None
+        return Turn(UNSETTLED, f"newer data came less than {debounce:g} s ago", min(left, self.watch.poll))
+
+    def _limit(self, work: str) -> Turn | None:
         retrain, now = self.watch.retrain, self.now()
         last = self.history.last_start() if retrain.gap else None
-        why = retrain.refusal(now, last)
-        if not why and not retrain.admits(self.store, self.watch.name, work, now):
-            why = f"{retrain.per_day} runs have started today"
-        return why
+        why = retrain.refusal(now, last) or retrain.place(self.store, self.watch.name, work, now)
+        return Turn(why.code, why.detail, min(why.again, self.watch.poll)) if why else None
 
     def _run(self, lease: Lease, pins: Mapping[str, str]) -> Turn:
         run_id = run_id_of(self.watch.pipeline, lease.work)
