@@ -274,7 +274,7 @@ def test_a_moving_reference_is_no_pin(text: str) -> None:
     assert e.value.code == "pin-invalid"
 
 
-@given(st.sampled_from(["", *ref.ADAPTERS]), st.text(max_size=40))
+@given(st.sampled_from(["", "model:", "model:m:1#digest=sha256:", *ref.ADAPTERS]), st.text(max_size=40))
 def test_any_text_is_a_pin_that_reads_back_or_is_refused_with_a_code(start: str, rest: str) -> None:
     code = ""
     try:

@@ -31,7 +31,8 @@ def command() -> None:
 @_json
 def pin(reference: str, keep: bool, store: str | None, json_: bool) -> None:
     """Resolve a reference to a pin: what it names at this moment, for ever."""
-    found, opened = str(ref.resolve(reference)), open_store(store)
+    opened = open_store(store)
+    found = str(ref.resolve(reference, opened))
     if keep:
         ref.keep(found, opened)
     known = Digests(opened).find(found)

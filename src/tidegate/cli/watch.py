@@ -114,8 +114,8 @@ def command(
 ) -> int:
     """Watch data, and run a pipeline once for each state of it; without a FILE watch the clock for schedules.toml.
 
-    REF names data: dvc+REPOSITORY@REVISION:PATH, s3://…, gs://…, az://…, file:PATH, https://…. Any number of watchers
-    may share a store; one of them runs, and what a dead one left is taken over.
+    REF names data: dvc+REPOSITORY@REVISION:PATH, s3://…, gs://…, az://…, file:PATH, https://…, or a registered model:
+    model:NAME@ALIAS. Any number of watchers may share a store; one of them runs, and what a dead one left is taken over.
     """
     listen_for_the_end()
     options = api.Options(
@@ -147,7 +147,8 @@ def command(
     opened = PatientStore(open_store(store or prepared.project.store_uri), lease / 2)
     progress = Progress(sys.stderr if as_json else sys.stdout, logs=verbose)
     starter, who = Starter(prepared, options, progress.report), f"{socket.gethostname()}:{os.getpid()}"
-    watcher = Watcher(watch, opened, starter, identify=partial(_identity, opened, by_digest), who=who)
+    resolve, identify = partial(ref.resolve, store=opened), partial(_identity, opened, by_digest)
+    watcher = Watcher(watch, opened, starter, resolve=resolve, identify=identify, who=who)
     click.echo(f"watching {', '.join(references.values())} for {prepared.plan.name} as {watch.name}", err=True)
     turn = _watch(watcher, once, as_json)
     return 1 if turn.reason == RAN and turn.done and turn.done.state == FAILED else 0

@@ -6,6 +6,7 @@
 | ``s3://BUCKET/KEY``, ``gs://…``, ``az://…`` | ``…#inventory=sha256:…``, with ``&version=…`` where the bucket keeps versions |
 | ``file:PATH`` | ``file:PATH#digest=sha256:…`` |
 | ``https://…``, ``http://…`` | ``…#etag=…``, ``#modified=…&size=…`` or ``#sha256=…`` |
+| ``model:NAME@ALIAS``, of a store's registry | ``model:NAME:VERSION#digest=sha256:…`` |
 
 A moving reference is resolved once; the pin names those bytes for ever. The *digest*, sha256 over the bytes, is the same
 wherever they are; it is learned when they are first brought and checked whenever they are brought again.
@@ -22,6 +23,7 @@ from pathlib import Path
 from tidegate.data import dvc, folder, objects, web
 from tidegate.data.base import Adapter, Pin, arriving
 from tidegate.data.digests import Digests
+from tidegate.data.model import START, Models
 from tidegate.errors import NotFound, UsageError
 from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs, Content, digest_path
@@ -33,17 +35,21 @@ ADAPTERS: dict[str, Adapter] = {
 _PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 
-def parse(reference: str) -> Adapter:
+def parse(reference: str, store: Store | None = None) -> Adapter:
     """Return the adapter of a reference, checked without looking at what it names.
+
+    Args:
+        reference: what is to be read.
+        store: whose models it may name; the project's by default.
 
     Raises:
         UsageError: it is none (code ``reference-invalid``), or holds a password (code ``reference-secret``).
     """
-    found = next((a for start, a in ADAPTERS.items() if reference.startswith(start)), None)
+    found = next((a for start, a in _adapters(store).items() if reference.startswith(start)), None)
     if not found:
         raise UsageError(
             f"{reference[:200]!r} is no dataset reference",
-            allowed="dvc+REPOSITORY@REVISION:PATH, s3://…, gs://…, az://…, file:PATH, https://….",
+            allowed="dvc+REPOSITORY@REVISION:PATH, s3://…, gs://…, az://…, file:PATH, https://…, model:NAME@ALIAS.",
             hint="file:PATH for a file or folder of this machine",
             code="reference-invalid",
         )
@@ -58,7 +64,11 @@ def parse(reference: str) -> Adapter:
     return found
 
 
-def resolve(reference: str) -> Pin:
+def _adapters(store: Store | None) -> dict[str, Adapter]:
+    return {**ADAPTERS, START: Models(store)}
+
+
+def resolve(reference: str, store: Store | None = None) -> Pin:
     """Return what a reference names at this moment; a pin names what it always does, so that nothing is looked at.
 
     Raises:
@@ -66,15 +76,15 @@ def resolve(reference: str) -> Pin:
         NotFound: nothing is there.
         Trouble: it cannot be reached.
     """
-    adapter = parse(reference)
+    adapter = parse(reference, store)
     with suppress(UsageError):
         return adapter.parse_pin(reference)
     return adapter.resolve(reference)
 
 
-def parse_pin(text: str) -> Pin:
+def parse_pin(text: str, store: Store | None = None) -> Pin:
     """Read a pin; raise ``UsageError`` where it is none, or still a moving reference."""
-    return parse(text).parse_pin(text)
+    return parse(text, store).parse_pin(text)
 
 
 def fetch(pin: str, target: Path, store: Store | None = None) -> Content:
@@ -90,7 +100,7 @@ def fetch(pin: str, target: Path, store: Store | None = None) -> Content:
         Damaged: they are not what they were.
         Trouble: they cannot be reached.
     """
-    parsed, digests = parse_pin(pin), Digests(store) if store else None
+    parsed, digests = parse_pin(pin, store), Digests(store) if store else None
     known = digests.find(pin) if digests else None
     with arriving(target) as got:
         try:
