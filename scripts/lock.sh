@@ -15,7 +15,7 @@ image() {
 }
 demo=(--extra kfp --extra mlflow --extra data --extra sklearn --extra serve)
 case ${1:-all} in all | requirements)
-  lock "${demo[@]}" --extra argo --extra dvc --extra transformers --group pyproject.toml:test -o requirements/test.txt
+  lock "${demo[@]}" --extra argo --extra dvc --extra notify --extra transformers --group pyproject.toml:test -o requirements/test.txt
   lock "${demo[@]}" -c requirements/test.txt -o requirements/demo.txt ;;
 esac
 case ${1:-all} in all | images)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tidegate.store.object import ObjectStore
 
@@ -44,9 +48,10 @@ def listening(port: int) -> bool:
 
 
 @contextmanager
-def process(*command: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def process(*command: str, port: int, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server until it listens, then the block, then stop it."""
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen(command, start_new_session=True, env=env, **quiet)
     try:
         wait_until(lambda: listening(port) or server.poll() is not None, 200)
         assert server.poll() is None, f"{command} ended with {server.returncode}"
@@ -105,18 +110,18 @@ class DataBucket:
         return f"s3://{self.name}/{key}"
 
 
-def data_bucket(endpoint: str, setenv: Callable[[str, str], None]) -> DataBucket:
+def data_bucket(endpoint: str, setenv: Callable[[str, str], None], key: str = "k", secret: str = "s") -> DataBucket:
     """A new bucket, with its address and credentials in the environment."""
     import boto3
 
     for name, value in {
         "ENDPOINT_URL": endpoint,
-        "ACCESS_KEY_ID": "k",
-        "SECRET_ACCESS_KEY": "s",
+        "ACCESS_KEY_ID": key,
+        "SECRET_ACCESS_KEY": secret,
         "REGION": "us-east-1",
     }.items():
         setenv(f"AWS_{name}", value)
-    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+    client = boto3.Session(key, secret, region_name="us-east-1").client("s3", endpoint_url=endpoint)
     bucket = DataBucket(client, f"data-{secrets.token_hex(4)}")
     client.create_bucket(Bucket=bucket.name)
     return bucket
@@ -129,3 +134,29 @@ def moto_bucket() -> Iterator[Callable[[], ObjectStore]]:
         create_bucket(endpoint, "tidegate")
         number = itertools.count()
         yield lambda: ObjectStore(f"s3://tidegate/{next(number)}", aws_endpoint=endpoint, **KEYS)
+
+
+CLUSTER = Path(os.environ.get("CLUSTER_HOME") or Path.home() / ".cache/tidegate-cluster")
+MINIO = os.environ.get("TIDEGATE_TEST_MINIO_BINARY") or shutil.which("minio") or str(CLUSTER / "bin/minio")
+ROOT = {"MINIO_ROOT_USER": "k" * 8, "MINIO_ROOT_PASSWORD": "s" * 8}
+
+
+@contextmanager
+def minio(folder: Path, setenv: Callable[[str, str], None], port: int = 0, **settings: str) -> Iterator[DataBucket]:
+    """A bucket of a real MinIO server with its data in a folder; skipped where there is no server's program."""
+    if not Path(MINIO).is_file():
+        pytest.skip(f"needs MinIO's server: a minio on PATH, in TIDEGATE_TEST_MINIO_BINARY or at {MINIO}")
+    port = port or free_port()
+    env = {**os.environ, **ROOT, "MINIO_BROWSER": "off", "MINIO_UPDATE": "off", **settings}
+    with process(MINIO, "server", "--quiet", "--address", f"127.0.0.1:{port}", str(folder), port=port, env=env):
+        endpoint = f"http://127.0.0.1:{port}"
+        wait_until(lambda: ready(f"{endpoint}/minio/health/ready"))
+        yield data_bucket(endpoint, setenv, *ROOT.values())
+
+
+def ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from tests.servers import wait_until
+from tests.registry.made import candidate
+from tests.servers import data_bucket, free_port, minio, moto, wait_until
 from tidegate import cli
+from tidegate.registry.register import register
+from tidegate.store.local import LocalStore
 
 PIPELINE = """
 from kfp import dsl
@@ -169,6 +176,106 @@ def test_a_holder_stopped_past_its_lease_and_continued_leaves_one_outcome(projec
     assert states(project) == ["SUCCEEDED"]
 
 
+@contextmanager
+def watching(*args: str, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A watcher that looks by itself once an hour."""
+    words = [sys.executable, "-m", "tidegate", "watch", "pipeline.py", "--poll", "3600", "--quiet", "0", *args]
+    process = subprocess.Popen(
+        words, start_new_session=True, env={**os.environ, **(env or {})}, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 130, said
+
+
+def test_a_webhook_wakes_the_watcher_long_before_its_next_look_and_its_secret_is_not_seen_by_steps(
+    project: Path,
+) -> None:
+    secret = "s" * 32
+    (project / "steps" / "work.py").write_text(STEPS.replace("    if fail:", LOOK_AROUND + "    if fail:"))
+    with watching(
+        "--data", "data=file:rows", "--listen", "127.0.0.1:0", env={"TIDEGATE_WEBHOOK_SECRET": secret}
+    ) as process:
+        assert process.stderr
+        address = process.stderr.readline().split()[-1]
+        wait_until(lambda: states(project) == ["SUCCEEDED"])
+        (project / "rows").write_text("a b c d")
+        body = b'{"ref": "refs/heads/main"}'
+        signed = f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
+        call = urllib.request.Request(address, body, {"X-Hub-Signature-256": signed})
+        with urllib.request.urlopen(call, timeout=60) as answer:
+            assert answer.status == 202
+        wait_until(lambda: states(project) == ["SUCCEEDED"] * 2)
+    assert not (project / "seen").exists()
+
+
+LOOK_AROUND = """
+    here = pathlib.Path(pin.removeprefix("file:").partition("#")[0]).parent
+    if any("s" * 32 in value for value in os.environ.values()):
+        (here / "seen").touch()
+"""
+
+
+def test_a_queue_wakes_the_watcher_of_a_bucket_long_before_its_next_look(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+
+    with moto(free_port()) as endpoint:
+        bucket = data_bucket(endpoint, monkeypatch.setenv)
+        queues = boto3.Session("k", "s", region_name="us-east-1").client("sqs", endpoint_url=endpoint)
+        url = queues.create_queue(QueueName="hints")["QueueUrl"]
+        arn = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        told = [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]
+        bucket.client.put_bucket_notification_configuration(
+            Bucket=bucket.name, NotificationConfiguration={"QueueConfigurations": told}
+        )
+        bucket.put("data", "a b c")
+        with watching("--data", f"data={bucket.uri()}", "--notify", f"sqs:{url}"):
+            wait_until(lambda: states(project) == ["SUCCEEDED"])
+            bucket.put("data", "a b c d")
+            wait_until(lambda: states(project) == ["SUCCEEDED"] * 2)
+
+
+def test_a_minio_server_that_is_listened_to_wakes_the_watcher_or_the_watcher_says_that_it_does_not(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with minio(tmp_path_factory.mktemp("minio"), monkeypatch.setenv) as bucket:
+        bucket.put("data", "a b c")
+        with watching("--data", f"data={bucket.uri()}", "--notify", "minio") as process:
+            wait_until(lambda: states(project) == ["SUCCEEDED"])
+            assert process.stderr
+            if (said := process.stderr.readline()).startswith("note:"):
+                assert "the server says nothing for 5 s" in said
+                return
+            bucket.put("data", "a b c d")
+            wait_until(lambda: states(project) == ["SUCCEEDED"] * 2)
+
+
+def test_a_promoted_model_starts_the_pipeline_that_comes_after_it(
+    project: Path, tidegate: Callable[..., Said], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store = LocalStore(project / ".tidegate")
+    for number in (1, 2):
+        register(candidate(tmp_path_factory.mktemp("candidate"), number, alias="challenger"), store)
+    (project / "steps" / "work.py").write_text(STEPS.replace("path.read_text()", "(path / 'weights').read_text()"))
+    words = ["watch", "pipeline.py", "--data", "data=model:m@champion", "--once", "--json"]
+    nothing = tidegate(*words)
+    assert (nothing.code, nothing.json[0]["reason"]) == (2, "not-found")
+    assert tidegate("model", "promote", "m:1").code == 0
+    assert [tidegate(*words).json[-1]["reason"] for _ in range(2)] == ["ran", "not-new"]
+    assert tidegate("model", "promote", "m:2").code == 0
+    [second] = tidegate(*words).json
+    assert (second["reason"], second["state"]) == ("ran", "SUCCEEDED")
+    assert second["data"]["data"].startswith("model:m:2#digest=sha256:")
+    assert tidegate("model", "promote", "m:1").code == 0
+    assert tidegate(*words).json[0]["reason"] == "not-new", "it had its run"
+    assert tidegate("data", "pin", "model:m@champion").out.startswith("model:m:1#digest=")
+
+
 def test_the_commands_on_the_page_work_one_after_another(
     project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -199,7 +306,11 @@ def test_the_commands_on_the_page_work_one_after_another(
         (["--data", "data=file:rows", "--quiet-hours", "9-17"], 2, "hours-invalid"),
         (["--data", "data=file:rows", "--timezone", "Europe/Berlim"], 2, "timezone-unknown"),
         (["--data", "data=file:rows", "--engine", "argo"], 2, "store-not-shared"),
+        (["--data", "data=file:rows", "--listen", "127.0.0.1:0"], 2, "watch-once"),
+        (["--data", "data=file:rows", "--secret-file", "x"], 2, "watch-what"),
         (["--data", "data=file:none"], 2, "not-found"),
+        (["--data", "data=model:none@champion"], 2, "not-found"),
+        (["--data", "data=model:No Name"], 2, "reference-invalid"),
         (["--data", "data=http://127.0.0.1:9/x"], 3, "data-unreachable"),
     ],
 )  # fmt: skip
@@ -210,4 +321,37 @@ def test_a_mistake_gets_its_exit_code_before_anything_runs(
     monkeypatch.setattr("tidegate.cli.watch.listen_for_the_end", lambda: None)
     assert cli._main(["watch", "pipeline.py", "--once", *args]) == exit_code
     assert f"error[{code}]" in capsys.readouterr().err
+    assert states(project) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["--listen", "8090"], "listen-invalid"),
+        (["--listen", "127.0.0.1:0"], "webhook-secret"),
+        (["--listen", "127.0.0.1:0", "--secret-file", "nowhere"], "webhook-secret"),
+        (["--listen", "127.0.0.1:0", "--secret-file", "rows"], "webhook-secret"),
+        (["--notify", "sqs"], "notify-invalid"),
+        (["--notify", "kafka:x"], "notify-invalid"),
+        (["--notify", "minio"], "notify-what"),
+    ],
+)
+def test_a_mistake_about_what_wakes_the_watcher_is_said_before_anything_runs(
+    project: Path, capsys: pytest.CaptureFixture[str], args: list[str], code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.cli.watch.listen_for_the_end", lambda: None)
+    assert cli._main(["watch", "pipeline.py", "--data", "data=file:rows", *args]) == 2
+    assert f"error[{code}]" in capsys.readouterr().err
+    assert states(project) == []
+
+
+def test_a_queue_that_is_not_there_is_said_before_anything_runs(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.cli.watch.listen_for_the_end", lambda: None)
+    with moto(free_port()) as endpoint:
+        data_bucket(endpoint, monkeypatch.setenv)
+        words = ["watch", "pipeline.py", "--data", "data=file:rows", "--notify", f"sqs:{endpoint}/1/none"]
+        assert cli._main(words) == 2
+    assert "error[notify-refused]" in capsys.readouterr().err
     assert states(project) == []

@@ -19,6 +19,7 @@ from tidegate import api
 from tidegate.cli import values
 from tidegate.cli.interrupt import listen_for_the_end
 from tidegate.cli.progress import Progress
+from tidegate.cli.wakers import read_wakers
 from tidegate.cron import parse, zone
 from tidegate.data import ref
 from tidegate.data.base import Pin
@@ -31,6 +32,7 @@ from tidegate.store.patient import PatientStore
 from tidegate.timetable import FILE, Entry, read_timetable
 from tidegate.trigger.claim import slug
 from tidegate.trigger.clock import Bell, Clock
+from tidegate.trigger.hint import Hints
 from tidegate.trigger.history import check_name
 from tidegate.trigger.keeper import AGAIN_SECONDS, LOOK_SECONDS, Keeper
 from tidegate.trigger.retrain import Retrain, parse_hours
@@ -39,7 +41,7 @@ from tidegate.trigger.watch import RAN, UNSETTLED, Order, Turn, Watch, Watcher
 
 _OF_DATA = (
     "data", "typed", "file", "name", "poll", "quiet", "runs_per_day", "gap", "debounce", "quiet_hours", "timezone",
-    "by_digest", "once",
+    "listen", "secret_file", "notify", "by_digest", "once",
 )  # fmt: skip
 _OF_A_FILE = ("table", "schedule")
 
@@ -69,6 +71,18 @@ _OF_A_FILE = ("table", "schedule")
 @click.option("--debounce", type=click.FloatRange(0), default=0, help="Seconds of nothing newer before a run starts.")
 @click.option("--quiet-hours", metavar="HH:MM-HH:MM", help="Start nothing then.")
 @click.option("--timezone", default="UTC", show_default=True, help="Of days and quiet hours.")
+@click.option("--listen", metavar="HOST:PORT", help="Look at once when a webhook calls; its secret: see --secret-file.")
+@click.option(
+    "--secret-file",
+    type=click.Path(path_type=Path),
+    help="Holds the secret of webhooks; TIDEGATE_WEBHOOK_SECRET by default.",
+)
+@click.option(
+    "--notify",
+    multiple=True,
+    metavar="WHAT",
+    help="Look at once when a bucket tells: sqs:URL of a queue, or minio. Repeatable.",
+)
 @click.option("--by-digest", is_flag=True, help="Read data before claiming it: the same bytes elsewhere are not new.")
 @click.option("--once", is_flag=True, help="Look, run what is new, and end.")
 @click.option(
@@ -100,6 +114,9 @@ def command(
     debounce: float,
     quiet_hours: str | None,
     timezone: str,
+    listen: str | None,
+    secret_file: Path | None,
+    notify: Sequence[str],
     by_digest: bool,
     once: bool,
     table: Path | None,
@@ -133,8 +150,9 @@ def command(
             hint=f"tidegate watch {target} --data PARAM=REF",
             code="watch-what",
         )
-    prepared = api.prepare(target)
     references = dict(values.split(d, "--data") for d in data)
+    wakers = read_wakers(listen, secret_file, notify, references.values(), once=once)
+    prepared = api.prepare(target)
     parameters = values.parameters(prepared.plan, typed, file)
     _check_references(references, parameters)
     hours = parse_hours(quiet_hours) if quiet_hours else None
@@ -149,8 +167,9 @@ def command(
     starter, who = Starter(prepared, options, progress.report), f"{socket.gethostname()}:{os.getpid()}"
     resolve, identify = partial(ref.resolve, store=opened), partial(_identity, opened, by_digest)
     watcher = Watcher(watch, opened, starter, resolve=resolve, identify=identify, who=who)
-    click.echo(f"watching {', '.join(references.values())} for {prepared.plan.name} as {watch.name}", err=True)
-    turn = _watch(watcher, once, as_json)
+    with wakers.hints() as hints:
+        click.echo(f"watching {', '.join(references.values())} for {prepared.plan.name} as {watch.name}", err=True)
+        turn = _watch(watcher, hints, once, as_json)
     return 1 if turn.reason == RAN and turn.done and turn.done.state == FAILED else 0
 
 
@@ -247,9 +266,9 @@ def _check_references(references: dict[str, str], parameters: dict[str, object])
             )
 
 
-def _watch(watcher: Watcher, once: bool, as_json: bool) -> Turn:
+def _watch(watcher: Watcher, hints: Hints, once: bool, as_json: bool) -> Turn:
     """Look again and again; with ``once`` until it is known whether there is something to run."""
-    said, waiting = "", threading.Event()
+    said = ""
     while True:
         turn = watcher.turn()
         if (what := f"{turn.reason}: {turn.detail}") != said or turn.reason == RAN:
@@ -259,7 +278,7 @@ def _watch(watcher: Watcher, once: bool, as_json: bool) -> Turn:
             raise turn.error
         if once and turn.reason != UNSETTLED:
             return turn
-        waiting.wait(turn.again)
+        hints.wait(turn.again)
 
 
 def _as_json(turn: Turn) -> str:
