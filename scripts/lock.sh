@@ -21,7 +21,7 @@ esac
 case ${1:-all} in all | images)
   image base
   image serve --extra serve
-  image watch --extra argo --extra kfp --extra dvc
+  image watch --extra argo --extra kfp --extra dvc --extra notify
   image train --extra data --extra dvc --extra sklearn
   image transformers images/train/requirements.in --extra data --extra dvc --extra sklearn --extra transformers ;;
 esac
