@@ -25,6 +25,7 @@ Every message has three parts: what was found, what is allowed, what to type nex
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
@@ -99,9 +100,23 @@ class Refused(TidegateError):
 
 
 class StepFailed(Refused):
-    """A step of a run failed."""
+    """A step of a run failed.
+
+    Args:
+        found: see ``TidegateError``.
+        shown: what else its report shows: the user's own ``frames``, the ``tail`` of a log.
+        parts: see ``TidegateError``.
+    """
 
     code = "step-failed"
+
+    def __init__(self, found: str, *, shown: Mapping[str, Any] | None = None, **parts: str) -> None:
+        super().__init__(found, **parts)
+        self._shown = dict(shown or {})
+
+    def as_json(self) -> dict[str, Any]:
+        """See ``TidegateError``."""
+        return super().as_json() | self._shown
 
 
 class GateRefused(Refused):

@@ -140,6 +140,21 @@ def test_a_data_file_that_the_code_names_counts(shop: Path) -> None:
     assert closure("shop.user", shop).digest != before.digest
 
 
+def test_a_script_finds_what_stands_beside_it_first_and_then_what_the_project_has(shop: Path) -> None:
+    (shop / "jobs").mkdir()
+    (shop / "jobs" / "report.py").write_text(
+        "import prices, layout\nfrom shop.prices import double\nopen('rates.json')\n"
+    )
+    for name in ("jobs/prices.py", "jobs/layout.py", "jobs/rates.json", "layout.py"):
+        (shop / name).write_text("1")
+    found = closure("jobs/report.py", shop)
+    assert found.files == ("jobs/layout.py", "jobs/prices.py", "jobs/rates.json", "jobs/report.py", "shop/prices.py")
+    assert found.third_party == {"numpy"}
+    (shop / "jobs" / "prices.py").write_text("2")
+    assert closure("jobs/report.py", shop).digest != found.digest
+    assert closure("../jobs/report.py", shop / "shop").files == ()
+
+
 def test_the_digest_does_not_know_where_the_project_stands(shop: Path, tmp_path: Path) -> None:
     import shutil
 

@@ -4,6 +4,8 @@ A module is first-party when its file lies under the project's root, or under ``
 (``site-packages``, ``.venv``). Third-party packages and tidegate itself belong to the *environment* digest instead.
 Imports inside functions count; names built at run time do not. A data file counts when the code names it: a string
 literal of a closure module that is the path of an existing file beside that module.
+
+A script is named by its path, ``jobs/report.py``. It finds modules beside it first, as Python does for what it runs.
 """
 
 from __future__ import annotations
@@ -36,10 +38,11 @@ class Closure:
 
 
 def closure(module: str, root: Path) -> Closure:
-    """Follow the imports of the dotted ``module`` through the first-party files under ``root``.
+    """Follow the imports of the dotted ``module``, or of a script, through the first-party files under ``root``.
 
     A module that cannot be parsed counts with its bytes; what it would import is not followed.
     """
+    folders = [*([(root / module).parent] if is_script(module) else []), root, root / "src"]
     files: set[str] = set()
     third_party: set[str] = set()
     seen: set[str] = set()
@@ -49,7 +52,8 @@ def closure(module: str, root: Path) -> Closure:
         if name in seen:
             continue
         seen.add(name)
-        if not (found := _first_party(name, root) or _first_party(name, root / "src")):
+        found = _script(module, root) if name == module and is_script(module) else _found(name, folders)
+        if not found:
             third_party.add(name.partition(".")[0])
             continue
         files.update(str(f.relative_to(root)) for f in found)
@@ -58,6 +62,20 @@ def closure(module: str, root: Path) -> Closure:
         todo += [_absolute(level, target, name, found[-1]) for level, target in scan.imports]
     names = frozenset(third_party - set(sys.stdlib_module_names) - {"tidegate", ""})
     return Closure(tuple(sorted(files)), _digest(sorted(files), root), _without_submodule_guesses(names, root))
+
+
+def is_script(module: str) -> bool:
+    """Whether a name is that of a script, not of a module."""
+    return module.endswith(SOURCE_SUFFIXES[0])
+
+
+def _script(path: str, root: Path) -> tuple[Path, ...]:
+    file = root / path
+    return (file,) if file.is_file() and file.resolve().is_relative_to(root.resolve()) else ()
+
+
+def _found(name: str, folders: list[Path]) -> tuple[Path, ...]:
+    return next((found for folder in folders if (found := _first_party(name, folder))), ())
 
 
 def _digest(files: list[str], root: Path) -> str:

@@ -51,6 +51,23 @@ def _wrap(func: Callable[..., Any], image: str, name: str | None, registrar: boo
         return func
     _check_annotations(func)
     root, module = locate(func)
+    made = from_image(func, image, f"{module}:{func.__name__}", root)
+    if registrar:
+        made.component_spec.implementation.container.env = {REGISTRAR: "true"}
+    if name:
+        made.component_spec.name = name
+    return made
+
+
+def from_image(func: Callable[..., Any], image: str, function: str, root: Path) -> Any:
+    """Make a kfp component with the interface of ``func`` that runs ``function`` from an image.
+
+    Args:
+        func: a function with kfp's type hints.
+        image: an image family of ``images.lock`` or a full image reference.
+        function: ``PKG.MODULE:FUNC`` or ``FOLDER/SCRIPT.py:NAME``, below ``root``.
+        root: the project's root.
+    """
     from kfp import dsl
 
     made = dsl.component(func, base_image=read_lock(root).image(image), install_kfp_package=False)
@@ -58,13 +75,9 @@ def _wrap(func: Callable[..., Any], image: str, name: str | None, registrar: boo
     container.command = list(COMMAND)
     container.args = [
         *("--executor_input", "{{$}}"),
-        *("--function_to_execute", f"{module}:{func.__name__}"),
-        *("--code_digest", closure(module, root).digest),
+        *("--function_to_execute", function),
+        *("--code_digest", closure(function.partition(":")[0], root).digest),
     ]
-    if registrar:
-        container.env = {REGISTRAR: "true"}
-    if name:
-        made.component_spec.name = name
     return made
 
 

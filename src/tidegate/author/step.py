@@ -5,6 +5,8 @@
 * argv is limited to 128 KiB, so the input may also come as ``@FILE`` or in ``TIDEGATE_EXECUTOR_INPUT``.
 * The code digest is computed again before anything of the user's is imported: an old image never fills a new key.
 * A failure leaves ``error.json`` beside the executor's output file: the error and the user's own frames.
+* ``FUNC`` of a script, ``jobs/flow.py:FUNC``, is no function that can be imported: the module that ``TIDEGATE_LOADER``
+  names makes one of it.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from tidegate.errors import CodeMismatch, DefinitionError, TidegateError
 from tidegate.project import find_root
 
 ERROR_FILE = "error.json"
+LOADER = "TIDEGATE_LOADER"  # an environment variable of such a component; its module has ``load(name) -> function``
 _OURS = (str(Path(__file__)), str(Path("kfp", "dsl", "executor.py")), "<frozen importlib")
 
 
@@ -67,7 +70,7 @@ def execute(executor_input: dict[str, Any], function: str, code_digest: str | No
     else:
         if code_digest:
             check_code(function, code_digest, find_root(Path.cwd()))
-        load = lambda: _from_module(function)  # noqa: E731
+        load = lambda: _of_script(function) if ".py:" in function else _from_module(function)  # noqa: E731
     func = _with_dsl_if_needed(load)
     from kfp.dsl.executor import Executor
 
@@ -97,6 +100,13 @@ def _from_module(function: str) -> Any:
     root = find_root(Path.cwd())
     sys.path[:0] = [folder for folder in (str(root), str(root / "src")) if folder not in sys.path]
     return _attribute(importlib.import_module(module), name)
+
+
+def _of_script(function: str) -> Any:
+    loader = os.environ.get(LOADER)
+    if not loader:
+        raise DefinitionError(f"{function} is of a script, and {LOADER} is not set", code="component-missing")
+    return importlib.import_module(loader).load(function)
 
 
 def _from_file(file: Path, name: str) -> Any:

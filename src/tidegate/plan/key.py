@@ -112,4 +112,5 @@ def _own_sources() -> list[str]:
     root = Path(__file__).parents[1]
     if "site-packages" in root.parts:
         return []
-    return [f"{hashlib.sha256(p.read_bytes()).hexdigest()} {p.name}" for p in sorted(root.glob("author/*.py"))]
+    files = sorted([*root.glob("author/*.py"), *root.glob("contrib/**/*.py")])
+    return [f"{hashlib.sha256(p.read_bytes()).hexdigest()} {p.name}" for p in files]
