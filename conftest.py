@@ -25,9 +25,14 @@ for _number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     for name in list(os.environ):
-        if name.startswith(("TIDEGATE_", "MLFLOW_")) and name not in ("TIDEGATE_LONG", "TIDEGATE_TEST_CLUSTER"):
+        if name.startswith(("TIDEGATE_", "MLFLOW_", "METAFLOW_")) and name not in (
+            "TIDEGATE_LONG",
+            "TIDEGATE_TEST_CLUSTER",
+        ):
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+    monkeypatch.setenv("METAFLOW_HOME", str(tmp_path_factory.getbasetemp() / "no-settings"))
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
 

@@ -15,7 +15,7 @@ image() {
 }
 demo=(--extra kfp --extra mlflow --extra data --extra sklearn --extra serve)
 case ${1:-all} in all | requirements)
-  lock "${demo[@]}" --extra argo --extra dvc --extra notify --extra transformers --group pyproject.toml:test -o requirements/test.txt
+  lock "${demo[@]}" --extra argo --extra dvc --extra metaflow --extra notify --extra transformers --group pyproject.toml:test -o requirements/test.txt
   lock "${demo[@]}" -c requirements/test.txt -o requirements/demo.txt ;;
 esac
 case ${1:-all} in all | images)
@@ -23,5 +23,6 @@ case ${1:-all} in all | images)
   image serve --extra serve
   image watch --extra argo --extra kfp --extra dvc --extra notify
   image train --extra data --extra dvc --extra sklearn
+  image metaflow --extra data --extra metaflow --extra sklearn
   image transformers images/train/requirements.in --extra data --extra dvc --extra sklearn --extra transformers ;;
 esac

@@ -14,6 +14,7 @@ import pytest
 from tests.images.conftest import Cli
 from tests.images.project import base_image, wheel
 from tests.images.server import FakeRegistry, sha256
+from tidegate.author.closure import closure
 from tidegate.author.images import check_code, check_pinned, read_lock
 from tidegate.images import family, shim
 from tidegate.images.build import put_together
@@ -213,6 +214,17 @@ def test_a_project_that_a_repository_around_it_ignores_is_not_empty(
     (tmp_path / ".gitignore").write_text("project/\n")
     cli("build", "--base", base_image(registry), "--push", registry.host)
     assert "components.grade.component:grade" in read_lock(root).families["base"].code
+
+
+def test_a_flow_in_an_image_is_in_the_lock_with_what_stands_beside_it(
+    cli: Cli, registry: FakeRegistry, root: Path
+) -> None:
+    (root / "components" / "flow.py").write_text(
+        "from metaflow import FlowSpec\nimport beside\n\n\nclass F(FlowSpec):\n    pass\n"
+    )
+    (root / "components" / "beside.py").touch()
+    cli("build", "--base", base_image(registry), "--push", registry.host)
+    assert read_lock(root).families["base"].code["components/flow.py:F"] == closure("components/flow.py", root).digest
 
 
 def test_a_link_out_of_the_project_is_refused(cli: Cli, registry: FakeRegistry, root: Path) -> None:

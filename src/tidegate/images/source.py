@@ -79,35 +79,42 @@ def _entry(root: Path, path: Path) -> Entry:
 def components(root: Path, found: Sequence[Entry]) -> dict[str, str]:
     """The code digest of each component in the files that go into the image, by ``PKG.MODULE:FUNC``.
 
+    A flow of Metaflow, which any pipeline may make a component of, is one too, by ``FOLDER/FILE.py:CLASS``.
+
     Raises:
         Refused: a component needs a file that is not among them (code ``image-incomplete``).
     """
     paths = {e.path.removeprefix(f"{ROOT}/") for e in found}
     digests: dict[str, str] = {}
     for path in sorted(p for p in paths if p.endswith(".py")):
-        for function in _functions(root / path):
-            module = ".".join(Path(path).with_suffix("").parts)
-            code = closure(module, root)
+        for component in _components(root / path, path):
+            code = closure(component.partition(":")[0], root)
             if missing := sorted(set(code.files) - paths):
                 raise Refused(
-                    f"component {module}:{function} needs {missing[0]}, which does not go into the image",
+                    f"component {component} needs {missing[0]}, which does not go into the image",
                     allowed="Files that git does not ignore, below files = […] of [tool.tidegate.images-build].",
                     code="image-incomplete",
                 )
-            digests[f"{module}:{function}"] = code.digest
+            digests[component] = code.digest
     return digests
 
 
-def _functions(path: Path) -> Iterator[str]:
-    """The functions of a file that are decorated as components of ours."""
+def _components(file: Path, path: str) -> Iterator[str]:
+    """The functions of a file that are decorated as components of ours, and its flows."""
     try:
-        tree = ast.parse(path.read_bytes())
+        tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, OSError):
         return
     names = _names(tree)
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and any(_decorates(d, names) for d in node.decorator_list):
-            yield node.name
+            yield f"{'.'.join(Path(path).with_suffix('').parts)}:{node.name}"
+        elif isinstance(node, ast.ClassDef) and any(_is_flow(base) for base in node.bases):
+            yield f"{path}:{node.name}"
+
+
+def _is_flow(base: ast.expr) -> bool:
+    return (base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")) == "FlowSpec"
 
 
 def _names(tree: ast.Module) -> Mapping[str, str]:

@@ -1,0 +1,1 @@
+"""What tidegate does with tools of others that not every project uses; nothing of tidegate imports it."""
