@@ -1,4 +1,4 @@
-"""The three scenarios, run as a user runs them, with the real engine, registry and gate."""
+"""The scenarios, run as a user runs them, with the real engine, registry and gate."""
 
 import json
 import os
@@ -77,6 +77,15 @@ def test_sentiment_is_registered_only_when_it_is_better(tmp_path: Path, rows: tu
         assert version.lineage["revision"] == commit
         assert commit in version.lineage["pin"]
         assert version.lineage["data_digest"].startswith("sha256:")
+
+
+def test_wine_registers_the_model_that_its_metaflow_flow_chose(tmp_path: Path) -> None:
+    first = run(tmp_path, "wine", "strengths=[0.1, 1.0]")
+    assert first["outputs"] == {"strength": 0.1, "accuracy": 1.0, "registered": True, "version": 1}
+    again = run(tmp_path, "wine", "strengths=[0.1, 1.0]")
+    assert {s["name"] for s in again["steps"] if not s["cached"]} == {"register"}
+    version = Registry(LocalStore(tmp_path)).version("wine")[1]
+    assert version.lineage["data_source"].startswith("metaflow:WineFlow/")
 
 
 def test_every_component_has_its_test_and_its_page_says_what_its_signature_says() -> None:
