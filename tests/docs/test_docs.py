@@ -56,6 +56,15 @@ def test_the_first_tutorial_runs_as_it_says(tmp_path: Path) -> None:
     assert all(s["cached"] for s in again["steps"] if s["state"] != "SKIPPED")
 
 
+def test_the_flow_on_the_page_of_metaflow_runs_and_is_cached(tmp_path: Path) -> None:
+    flow, pipeline, _ = blocks(ROOT / "docs/metaflow.md", "python")
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "flow.py").write_text(flow)
+    (tmp_path / "pipeline.py").write_text(pipeline)
+    assert run(tmp_path)["outputs"] == {"Output": 120.0}
+    assert all(s["cached"] for s in run(tmp_path)["steps"])
+
+
 def test_the_policy_on_its_page_is_a_policy(tmp_path: Path) -> None:
     from tidegate.registry.policy import read
 
