@@ -11,7 +11,8 @@ from typing import Any
 
 from tidegate import api
 from tidegate.engines.argo.pod import Pod
-from tidegate.engines.argo.site import WORKSPACE, Site
+from tidegate.engines.argo.site import Site
+from tidegate.engines.pod.context import WORKSPACE
 from tidegate.engines.values import Values
 from tidegate.errors import StepFailed
 from tidegate.plan.events import FAILED, SKIPPED, SUCCEEDED

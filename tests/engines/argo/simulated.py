@@ -93,7 +93,7 @@ class SimulatedEngine:
         )
 
     def containers(self, body: Document, folder: Path) -> bool:
-        if "initContainers" not in body:
+        if "sidecars" not in body:
             part = body["container"]["command"][3:] or ["run"]
             return self.launch(part[0], body["container"], folder) == 0
         beside = body["sidecars"][0]

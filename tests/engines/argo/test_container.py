@@ -7,6 +7,7 @@ import pytest
 from kfp import dsl, kubernetes
 
 from tests.language.kit import say
+from tidegate.engines.argo.container import AWAIT, SHIM
 from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.workflow import workflow
@@ -136,3 +137,20 @@ def test_pipeline_settings_of_another_shape_are_refused(said: Any) -> None:
     with pytest.raises(DefinitionError) as refused:
         pods(found.spec, {"kubernetes": {"pipelineConfig": said}})
     assert refused.value.code in ("kubernetes-settings", "argo-setting")
+
+
+@pytest.mark.parametrize(
+    ("command", "waits"),
+    [(["sh", "-c", "x"], True), (["/bin/bash", "x"], True), (["python3", "x"], False), (["x"], False)],
+)
+def test_an_init_container_brings_the_shim_only_where_no_shell_can_wait_for_it(command: list[str], waits: bool) -> None:
+    executor = {"container": {"image": "theirs", "command": command}}
+    spec = {
+        "pipelineInfo": {"name": "p"},
+        "components": {"comp-a": {"executorLabel": "exec-a"}},
+        "deploymentSpec": {"executors": {"exec-a": executor}},
+        "root": {"dag": {"tasks": {"a": {"componentRef": {"name": "comp-a"}}}}},
+    }
+    found = pods(spec, {})
+    assert ("initContainers" not in found) is waits
+    assert found["container"]["command"] == ([command[0], "-c", AWAIT] if waits else [SHIM])

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tidegate.engines.argo.container import AWAIT, SHIM
+from tidegate.engines.argo.shim import ended, install, leave, release
+
 SOURCE = Path(__file__).parents[3] / "src/tidegate/engines/argo/shim.c"
 STRICT = "-Wall -Wextra -Werror -Wshadow -Wconversion".split()
 HELLO = """#include <stdio.h>
@@ -521,6 +524,8 @@ def test_a_daemon_that_holds_the_pipes_is_not_waited_for(shim: Path, make: Calla
 
 def test_a_daemon_that_never_stops_talking_keeps_nobody(hasty_pod: Pod) -> None:
     talk = "print(os.getpid(), file=open('pid', 'w'), flush=True)\nwhile 1: os.write(1, b'x' * 999)\n"
+    (hasty_pod.folder / "alive").touch()
+    os.utime(hasty_pod.folder / "alive", (time.time() + 60,) * 2)  # a busy machine is no reason to give up
     process = hasty_pod.start(*py(DAEMON.format(talk)), cwd=hasty_pod.folder, stdout=subprocess.DEVNULL)
     assert hasty_pod.await_file("exit") == "5"
     size = len(hasty_pod.log)
@@ -633,3 +638,26 @@ def test_variables_left_for_the_command_come_over_those_of_the_image(pod: Pod) -
     (pod.folder / "env").write_bytes(b"A=from the step\n{{x}}\0B=\0")
     code, out, _ = pod.run("sh", "-c", 'printf "%s|%s|%s" "$A" "$B" "$C"', env={**os.environ, "A": "old", "C": "kept"})
     assert (code, out) == (0, b"from the step\n{{x}}||kept")
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_an_image_with_a_shell_waits_for_the_shim_that_the_sidecar_brings(
+    tmp_path: Path, shim: Path, shell: str
+) -> None:
+    script = AWAIT.replace(SHIM, str(tmp_path / "bin/shim"))
+    leave(["sh", "-c", "echo ran; exit 3"], tmp_path)
+    with subprocess.Popen(
+        [shell, "-c", script], env={**os.environ, "TIDEGATE_SHIM_FOLDER": str(tmp_path)}, stdout=subprocess.PIPE
+    ) as process:
+        install(shim, tmp_path)
+        assert ended(tmp_path) == (3, False)
+        release(tmp_path, 3)
+        assert (process.wait(10), process.stdout.read() if process.stdout else b"") == (3, b"ran\n")
+
+
+def test_a_shim_that_is_there_stays_as_it_is(tmp_path: Path, shim: Path) -> None:
+    install(shim, tmp_path)
+    before = (tmp_path / "bin/shim").stat()
+    install(shim, tmp_path)
+    assert (tmp_path / "bin/shim").stat().st_ino == before.st_ino
+    assert os.access(tmp_path / "bin/shim", os.X_OK)

@@ -14,7 +14,7 @@ from tidegate.author.component import REGISTRAR
 from tidegate.engines.argo.needs import Needs
 from tidegate.engines.argo.pod import FOLDER
 from tidegate.engines.argo.settings import ArgoSettings
-from tidegate.engines.own import own_step
+from tidegate.engines.own import own_step, plain
 from tidegate.engines.pod.step import MASKED
 from tidegate.engines.readable import readable
 from tidegate.errors import DefinitionError
@@ -24,6 +24,13 @@ from tidegate.plan.model import Container, Executor, FinalStatus, Importer, Retr
 LAUNCHER = ["python", "-m", "tidegate.engines.argo.launcher"]
 BESIDE = "tidegate-beside"
 SHIM = f"{FOLDER}/bin/shim"
+SHELLS = ("sh", "/bin/sh", "bash", "/bin/bash")
+# An image whose command is a shell has one: it waits until the sidecar has brought the shim, for as long as the shim
+# itself would wait for the sidecar, and an init container, a second of the kubelet's, is saved.
+AWAIT = (
+    f"n=0; until [ -x {SHIM} ]; do n=$((n+1)); [ $n -lt 18000 ] || exit 70; sleep 0.05 2>/dev/null || sleep 1; done; "
+    f"exec {SHIM}"
+)
 RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 READ_ONLY = {**RESTRICTED, "readOnlyRootFilesystem": True}
 MOUNTS: list[dict[str, Any]] = [
@@ -146,12 +153,14 @@ def _of_container(
     else:
         main = {
             "image": image,
-            "command": [SHIM],
+            "command": [plain(container.command[0]), "-c", AWAIT] if has_shell(container) else [SHIM],
             "env": [{"name": "HOME", "value": "/tmp"}],
             "securityContext": RESTRICTED,
             "volumeMounts": [*MOUNTS],
         }
-        template["initContainers"], template["sidecars"] = [_install(settings)], [_beside(settings, env)]
+        template["sidecars"] = [_beside(settings, env)]
+        if not has_shell(container):
+            template["initContainers"] = [_install(settings)]
     if resources := _resources(container.resources, names):
         main["resources"] = resources
     template["container"] = main
@@ -159,6 +168,11 @@ def _of_container(
         _apply(Parts(template, main, {}, lambda place, constant: _said(place, constant, names)), container.kubernetes)
     for beside in template.get("sidecars", ()):
         beside["env"] = [*beside["env"], *_masked(main)]
+
+
+def has_shell(container: Container) -> bool:
+    """Whether a command says by itself that its image has a shell."""
+    return bool(container.command) and plain(container.command[0]) in SHELLS
 
 
 def _masked(main: Mapping[str, Any]) -> list[dict[str, Any]]:

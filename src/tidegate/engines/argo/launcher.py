@@ -85,6 +85,7 @@ def _tell_argo(pod: Pod, done: Done) -> None:
 def beside(site: Site) -> int:
     """Do what a step in somebody else's image needs, beside it; the step's end is the shim's to tell."""
     code, left = BROKEN, None
+    shim.install(site.pod.shim, site.pod.folder)
     with shim.alive(site.pod.folder):
         try:
             code, left = prepare(site)

@@ -11,6 +11,7 @@ from typing import Any
 
 FOLDER = "/tidegate"
 PLAN = "/tidegate-plan/plan"
+SHIM = "/opt/tidegate/shim"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Pod:
         created: when the Workflow was created, ISO 8601; what a step recorded before was recorded by the run that
             this one goes on with.
         phase: how the Workflow ended, for the pod that ends it.
+        shim: the shim in the launcher's image.
     """
 
     run_id: str
@@ -41,6 +43,7 @@ class Pod:
     attempt: int = 0
     created: str = ""
     phase: str = ""
+    shim: Path = Path(SHIM)
 
 
 def read_pod(env: Mapping[str, str] = os.environ) -> Pod:
