@@ -255,16 +255,22 @@ def _run_on_kfp(
     store: Store,
     record: RunRecord,
     report: Callable[[Event], None],
+    *,
+    resumed: bool = False,
 ) -> Run:
     """Run on Kubeflow Pipelines, which names the run: its first record is written when it has begun there."""
     from tidegate.engines.kfp.client import open_backend
     from tidegate.engines.kfp.settings import read_settings
-    from tidegate.engines.kfp.start import Submission, begin
+    from tidegate.engines.kfp.start import Submission, begin, resume
 
-    settings = read_settings(prepared.project)
+    settings, patient = read_settings(prepared.project), PatientStore(store)
     how = Submission(bool(options.run_id), options.cache, options.logs, options.interrupted)
     backend = open_backend(settings)
-    engine = begin(prepared.definition, prepared.plan, record, PatientStore(store), backend, settings, how)
+    if resumed:
+        engine = resume(record, patient, backend, settings, how)
+        Runs(store).reopen(record.id)
+    else:
+        engine = begin(prepared.definition, prepared.plan, record, patient, backend, settings, how)
     return _run(prepared, arguments, options, store, engine, engine.record.id, report)
 
 
@@ -280,15 +286,7 @@ def _resume(
     artifacts = values_from_json({"artifacts": record.artifacts}).artifacts
     arguments = Arguments(record.parameters, artifacts)
     if options.engine == KFP:
-        from tidegate.engines.kfp.client import open_backend
-        from tidegate.engines.kfp.settings import read_settings
-        from tidegate.engines.kfp.start import Submission, resume
-
-        settings = read_settings(prepared.project)
-        how = Submission(True, options.cache, options.logs, options.interrupted)
-        kfp = resume(record, PatientStore(store), open_backend(settings), settings, how)
-        runs.reopen(record.id)
-        return _run(prepared, arguments, options, store, kfp, record.id, report)
+        return _run_on_kfp(prepared, arguments, options, store, record, report, resumed=True)
     finished = {s.path: s for s in runs.steps(record.id) if s.state == SUCCEEDED}
     engine = _engine(prepared, arguments, options, store, record, finished)
     runs.reopen(record.id)

@@ -1,4 +1,4 @@
-"""A bucket of our own with the two users of the manifests."""
+"""A bucket of our own with the users of the manifests."""
 
 import contextlib
 import secrets
@@ -12,7 +12,7 @@ from tests.cluster.shell import call
 from tests.engines.argo.rendered import MANIFESTS
 from tidegate.store.object import ObjectStore
 
-USERS = ("steps", "registrar")
+USERS = ("steps", "submit", "registrar")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -48,12 +47,9 @@ class Desk:
     """Somebody who types commands, with a store of their own."""
 
     def __init__(self, folder: Path, namespace: str, bucket: Bucket, launcher: str) -> None:
-        admin = urlsplit(setting.MINIO)  # steps may not write the record of a schedule
-        keys = {"AWS_ACCESS_KEY_ID": admin.username or "", "AWS_SECRET_ACCESS_KEY": admin.password or ""}
         self.env = {
             **os.environ,
-            **bucket.values("steps"),
-            **keys,
+            **bucket.values("submit"),
             "TIDEGATE_ARGO_NAMESPACE": namespace,
             "TIDEGATE_ARGO_IMAGE": launcher,
         }

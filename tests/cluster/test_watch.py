@@ -1,0 +1,120 @@
+"""Watchers in a real cluster, by the manifests: data that comes in pieces has one run, after it is whole."""
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster import setting
+from tests.cluster.bucket import Bucket, new_bucket
+from tests.cluster.image import build_families
+from tests.cluster.shell import kubectl
+from tests.cluster.space import Space, new_space
+from tests.engines.argo.rendered import MANIFESTS
+from tidegate.author.images import read_lock
+from tidegate.data import ref
+from tidegate.store.runs import Runs
+from tidegate.trigger.history import History
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+POLL, QUIET = 2, 6
+PIPELINE = """
+from kfp import dsl
+
+@dsl.container_component
+def told(data: str, out: dsl.OutputPath(str)):
+    return dsl.ContainerSpec(image="IMAGE", command=["sh", "-c", 'mkdir -p "${1%/*}"; printf %s "$0" > "$1"'], args=[data, out])
+
+@dsl.pipeline(name="counted")
+def counted(data: str) -> str:
+    return told(data=data).outputs["out"]
+"""
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Iterator[Bucket]:
+    if not setting.MINIO:
+        pytest.skip("needs an object store: TIDEGATE_TEST_MINIO=…")
+    with new_bucket(tmp_path / "mc") as made:
+        yield made
+
+
+@pytest.fixture
+def space(bucket: Bucket, tmp_path: Path) -> Iterator[Space]:
+    with new_space(tmp_path / "space") as made:
+        made.stock(bucket)
+        made.make_secret("tidegate-store-submit", bucket.values("submit", inside=True))
+        yield made
+
+
+@pytest.fixture
+def watchers(space: Space, bucket: Bucket, root: Path, tmp_path: Path) -> str:
+    """Two watchers, as manifests/watch has them; the Deployment's name."""
+    build_families(root, setting.BASE, "watch")
+    families, folder = read_lock(root).families, tmp_path / "watch"
+    shutil.copytree(MANIFESTS.parent / "watch", folder)
+    launcher, watch = families["base"].image, families["watch"].image
+    (folder / "pipeline.py").write_text(PIPELINE.replace("IMAGE", launcher))
+    command = [sys.executable, "-m", "tidegate", "compile", "pipeline.py", "--to", "ir", "-o", "pipeline.yaml"]
+    subprocess.run(command, cwd=folder, check=True, env={"PYTHONPATH": ":".join(sys.path)})
+    said = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    name, _, digest = watch.partition("@")
+    said |= {"namespace": space.name, "images": [{"name": "tidegate-watch", "newName": name, "digest": digest}]}
+    said["configMapGenerator"][0]["literals"] = [f"DATA=data={bucket.uri}/given/rows"]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(said))
+    text = re.sub(r"registry\.example/team/base@sha256:0+", launcher, (folder / "deployment.yaml").read_text())
+    quick = f"--no-mirror, --poll, '{POLL}', --quiet, '{QUIET}', --lease, '20']"
+    (folder / "deployment.yaml").write_text(text.replace("--no-mirror]", quick))
+    kubectl("apply", "-k", str(folder))
+    kubectl("--namespace", space.name, "rollout", "status", "deployment/tidegate-watch", "--timeout=180s")
+    return "deployment/tidegate-watch"
+
+
+def put(bucket: Bucket, number: int) -> str:
+    """Put one more piece; return the pin of the data as it is then."""
+    bucket.give(f"given/rows/part-{number}", f"row {number}\n")
+    return str(ref.resolve(f"{bucket.uri}/given/rows"))
+
+
+def started(space: Space) -> list[str]:
+    return space.kubectl("get", "workflows", "-o", "name").split()
+
+
+def test_data_that_comes_in_pieces_has_one_run_after_it_is_whole_and_new_data_the_next_though_a_watcher_dies(
+    watchers: str, space: Space, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert watchers
+    for name, value in bucket.values("submit").items():
+        monkeypatch.setenv(name, value)
+    for number in range(5):
+        put(bucket, number)
+        assert started(space) == []
+        time.sleep(QUIET * 2 / 3)  # the pieces come for 20 s, each before the data is quiet
+    whole = put(bucket, 5)
+    assert _ended(space, bucket, 1) == whole
+    space.kubectl("delete", "pod", "-l", "app.kubernetes.io/name=tidegate-watch", "--wait=false")
+    more = put(bucket, 6)
+    assert _ended(space, bucket, 2) == more
+    assert len(started(space)) == 2
+    kinds = [h.kind for h in History(bucket.store("submit"), "counted").newest()]
+    assert (kinds.count("started"), kinds.count("ended")) == (2, 2)
+
+
+def _ended(space: Space, bucket: Bucket, count: int) -> str:
+    """The data of the newest run, as soon as so many have ended; none may fail."""
+    runs, end = Runs(bucket.store("steps")), time.monotonic() + 240
+    while time.monotonic() < end:
+        found = [(r, o) for r in runs.list(10) if (o := runs.outcome(r.id))]
+        assert {o.state for _, o in found} <= {"SUCCEEDED"}
+        if len(found) >= count:
+            record, outcome = found[0]
+            assert outcome.outputs["parameters"] == {"Output": record.parameters["data"]}
+            return str(record.parameters["data"])
+        time.sleep(1)
+    raise AssertionError(space.kubectl("logs", "-l", "app.kubernetes.io/name=tidegate-watch", "--tail=50"))
