@@ -141,9 +141,11 @@ def test_pipeline_settings_of_another_shape_are_refused(said: Any) -> None:
 
 @pytest.mark.parametrize(
     ("command", "waits"),
-    [(["sh", "-c", "x"], True), (["/bin/bash", "x"], True), (["python3", "x"], False), (["x"], False)],
+    [(["sh", "-c", "x"], True), (["/bin/bash", "x"], True), (["python3", "x"], True), (["x"], False)],
 )
-def test_an_init_container_brings_the_shim_only_where_no_shell_can_wait_for_it(command: list[str], waits: bool) -> None:
+def test_an_init_container_brings_the_shim_only_where_nothing_in_the_image_is_known_to_wait_for_it(
+    command: list[str], waits: bool
+) -> None:
     executor = {"container": {"image": "theirs", "command": command}}
     spec = {
         "pipelineInfo": {"name": "p"},
@@ -153,4 +155,4 @@ def test_an_init_container_brings_the_shim_only_where_no_shell_can_wait_for_it(c
     }
     found = pods(spec, {})
     assert ("initContainers" not in found) is waits
-    assert found["container"]["command"] == ([command[0], "-c", AWAIT] if waits else [SHIM])
+    assert found["container"]["command"] == ([command[0], "-c", AWAIT[command[0]]] if waits else [SHIM])

@@ -640,14 +640,14 @@ def test_variables_left_for_the_command_come_over_those_of_the_image(pod: Pod) -
     assert (code, out) == (0, b"from the step\n{{x}}||kept")
 
 
-@pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_an_image_with_a_shell_waits_for_the_shim_that_the_sidecar_brings(
-    tmp_path: Path, shim: Path, shell: str
+@pytest.mark.parametrize("program", ["sh", "bash", "python3"])
+def test_an_image_with_a_shell_or_python_waits_for_the_shim_that_the_sidecar_brings(
+    tmp_path: Path, shim: Path, program: str
 ) -> None:
-    script = AWAIT.replace(SHIM, str(tmp_path / "bin/shim"))
+    script = AWAIT[program].replace(SHIM, str(tmp_path / "bin/shim"))
     leave(["sh", "-c", "echo ran; exit 3"], tmp_path)
     with subprocess.Popen(
-        [shell, "-c", script], env={**os.environ, "TIDEGATE_SHIM_FOLDER": str(tmp_path)}, stdout=subprocess.PIPE
+        [program, "-c", script], env={**os.environ, "TIDEGATE_SHIM_FOLDER": str(tmp_path)}, stdout=subprocess.PIPE
     ) as process:
         install(shim, tmp_path)
         assert ended(tmp_path) == (3, False)

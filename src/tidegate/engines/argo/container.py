@@ -24,13 +24,25 @@ from tidegate.plan.model import Container, Executor, FinalStatus, Importer, Retr
 LAUNCHER = ["python", "-m", "tidegate.engines.argo.launcher"]
 BESIDE = "tidegate-beside"
 SHIM = f"{FOLDER}/bin/shim"
-SHELLS = ("sh", "/bin/sh", "bash", "/bin/bash")
-# An image whose command is a shell has one: it waits until the sidecar has brought the shim, for as long as the shim
-# itself would wait for the sidecar, and an init container, a second of the kubelet's, is saved.
-AWAIT = (
+# An image whose command is a shell or Python has one: that waits until the sidecar has brought the shim, for as long as
+# the shim itself would wait for the sidecar, and an init container, a second of the kubelet's, is saved.
+_SHELL = (
     f"n=0; until [ -x {SHIM} ]; do n=$((n+1)); [ $n -lt 18000 ] || exit 70; sleep 0.05 2>/dev/null || sleep 1; done; "
     f"exec {SHIM}"
 )
+_PYTHON = (
+    "import os, sys, time\n"
+    "for _ in range(18000):\n"
+    f"  if os.access('{SHIM}', os.X_OK): os.execv('{SHIM}', ['{SHIM}'])\n"
+    "  time.sleep(0.05)\n"
+    "sys.exit(70)"
+)
+AWAIT = {
+    **dict.fromkeys(("sh", "/bin/sh", "bash", "/bin/bash"), _SHELL),
+    **dict.fromkeys(
+        ("python", "python3", "/usr/bin/python3", "/usr/local/bin/python", "/usr/local/bin/python3"), _PYTHON
+    ),
+}
 RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 READ_ONLY = {**RESTRICTED, "readOnlyRootFilesystem": True}
 MOUNTS: list[dict[str, Any]] = [
@@ -151,15 +163,16 @@ def _of_container(
         secret = settings.registrar_secret if REGISTRAR in container.env else settings.store_secret
         main = confined(ours(settings, image, env, secret=secret))
     else:
+        waiter = waiting(container)
         main = {
             "image": image,
-            "command": [plain(container.command[0]), "-c", AWAIT] if has_shell(container) else [SHIM],
+            "command": [waiter, "-c", AWAIT[waiter]] if waiter else [SHIM],
             "env": [{"name": "HOME", "value": "/tmp"}],
             "securityContext": RESTRICTED,
             "volumeMounts": [*MOUNTS],
         }
         template["sidecars"] = [_beside(settings, env)]
-        if not has_shell(container):
+        if not waiter:
             template["initContainers"] = [_install(settings)]
     if resources := _resources(container.resources, names):
         main["resources"] = resources
@@ -170,9 +183,10 @@ def _of_container(
         beside["env"] = [*beside["env"], *_masked(main)]
 
 
-def has_shell(container: Container) -> bool:
-    """Whether a command says by itself that its image has a shell."""
-    return bool(container.command) and plain(container.command[0]) in SHELLS
+def waiting(container: Container) -> str:
+    """The program by which a command says itself that its image can wait for the shim; empty for none."""
+    first = plain(container.command[0]) if container.command else ""
+    return first if first in AWAIT else ""
 
 
 def _masked(main: Mapping[str, Any]) -> list[dict[str, Any]]:
