@@ -20,7 +20,11 @@ from tidegate.errors import ClusterError, ConfigError, Conflict, NotFound
 TOKEN = "TIDEGATE_KFP_TOKEN"
 TIMEOUT = 30.0  # seconds for one answer; kfp's client waits for ever
 PAGE = 100
-_DENIED = {401: "does not know us (the token is missing or has expired)", 403: "does not let us"}
+_DENIED = {
+    302: "sends us to a login page",
+    401: "does not know us (the token is missing or has expired)",
+    403: "does not let us",
+}
 
 
 def open_backend(settings: KfpSettings) -> KfpBackend:

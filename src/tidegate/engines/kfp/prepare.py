@@ -100,7 +100,8 @@ def _tell(config: dict[str, Any], secret: str) -> None:
     """Let a pod know its run, its node and the store."""
     fields = [{"name": n, "fieldPath": path} for n, path in _FIELDS.items()]
     config["fieldPathAsEnv"] = [*config.get("fieldPathAsEnv", ()), *fields]
-    volume = {"secretName": secret, "mountPath": SECRET_FOLDER}
+    # a pod without it starts all the same, and its launcher says what is missing; KFP would wait for ever and say nothing
+    volume = {"secretName": secret, "mountPath": SECRET_FOLDER, "optional": True}
     name = {"secretNameParameter": {"runtimeValue": {"constant": secret}}}
     config["secretAsVolume"] = [*config.get("secretAsVolume", ()), {**volume, **name}]
 
