@@ -162,6 +162,19 @@ def test_a_failure_of_which_only_kfp_knows_names_the_step_and_where_to_look(plac
     assert engine.record.id in done.error["hint"]
 
 
+def test_a_step_of_ours_that_failed_without_a_record_points_to_the_store_also_where_kfp_tells_of_it_late(
+    place: Place,
+) -> None:
+    engine = place.begin()
+    done = place.watch(
+        engine, place.tell("RUNNING", node("own", "RUNNING")), place.tell("FAILED", node("own", "RUNNING")),
+        place.tell("FAILED", node("own", "FAILED")),
+    )  # fmt: skip
+    assert done.error
+    assert (done.error["code"], done.error["step"]) == ("kfp-step-failed", "own")
+    assert "left no record in" in done.error["message"]
+
+
 def test_a_step_that_succeeded_without_a_record_means_two_stores(place: Place) -> None:
     engine = place.begin()
     with pytest.raises(WatchLost) as lost:

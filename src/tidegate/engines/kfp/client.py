@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import tempfile
 import warnings
@@ -17,7 +18,7 @@ from tidegate.engines.kfp.backend import BackendRun, Detail, Recurrence, Recurri
 from tidegate.engines.kfp.settings import KfpSettings
 from tidegate.errors import ClusterError, ConfigError, Conflict, NotFound
 
-TOKEN = "TIDEGATE_KFP_TOKEN"
+TOKEN, ENDPOINT = "TIDEGATE_KFP_TOKEN", "KF_PIPELINES_ENDPOINT"
 TIMEOUT = 30.0  # seconds for one answer; kfp's client waits for ever
 PAGE = 100
 _DENIED = {
@@ -41,23 +42,30 @@ def open_backend(settings: KfpSettings) -> KfpBackend:
         raise ConfigError(
             "kfp is not installed", allowed="The extra `kfp`.", hint="pip install 'tidegate[kfp]'", code="extra-missing"
         ) from e
-    with _told(settings.host), _quiet():
-        client = kfp.Client(
-            host=settings.host or None,
-            namespace=settings.namespace or "kubeflow",
-            existing_token=os.environ.get(TOKEN) or None,
-            ui_host=settings.ui or None,
-        )
+    try:
+        with _told(settings.host), _quiet():
+            client = kfp.Client(
+                host=settings.host or None,
+                namespace=settings.namespace or "kubeflow",
+                existing_token=os.environ.get(TOKEN) or None,
+                ui_host=settings.ui or None,
+            )
+    except ClusterError as e:
+        raise (e if settings.host or os.environ.get(ENDPOINT) else _nowhere()) from e
     if client._existing_config.host in ("", "http://localhost"):  # kfp says nothing where it found nothing
-        raise ConfigError(
-            "nothing says where Kubeflow Pipelines is",
-            allowed="[tool.tidegate.kfp] host, KF_PIPELINES_ENDPOINT, or a context of kfp.",
-            hint="TIDEGATE_KFP_HOST=http://127.0.0.1:8888, after kubectl -n kubeflow port-forward svc/ml-pipeline 8888",
-            code="kfp-host",
-        )
+        raise _nowhere()
     pool = client._run_api.api_client.rest_client.pool_manager
     pool.connection_pool_kw |= {"timeout": urllib3.Timeout(TIMEOUT), "retries": False}
     return KfpBackend(client, settings)
+
+
+def _nowhere() -> ConfigError:
+    return ConfigError(
+        "nothing says where Kubeflow Pipelines is",
+        allowed=f"[tool.tidegate.kfp] host, {ENDPOINT}, or a context of kfp.",
+        hint="TIDEGATE_KFP_HOST=http://127.0.0.1:8888, after kubectl -n kubeflow port-forward svc/ml-pipeline 8888",
+        code="kfp-host",
+    )
 
 
 class KfpBackend:
@@ -219,10 +227,15 @@ class KfpBackend:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """kfp's client prints links and warns of itself."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
+    """kfp's client prints links, warns of itself and logs whole tracebacks."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 @contextlib.contextmanager
@@ -237,11 +250,17 @@ def _told(host: str) -> Iterator[None]:
         raise _refused(host, e.status, e.body or e.reason or "") from e
     except (urllib3.exceptions.HTTPError, OSError, TimeoutError) as e:
         raise ClusterError(
-            f"Kubeflow Pipelines at {host or 'its address'} cannot be reached: {_short(str(e))}",
+            f"Kubeflow Pipelines at {host or 'its address'} cannot be reached: {_reason(e)}",
             allowed="The address of its API, as kfp.Client has it.",
             hint="Compare [tool.tidegate.kfp] host; kubectl -n kubeflow port-forward svc/ml-pipeline 8888",
             code="kfp-unreachable",
         ) from e
+
+
+def _reason(error: Exception) -> str:
+    """The innermost reason: urllib3 says it in four layers."""
+    said = getattr(error, "reason", None) or error
+    return _short(str(said).rpartition("): ")[2] or type(said).__name__)
 
 
 def _refused(host: str, status: int, body: str) -> Exception:

@@ -34,6 +34,7 @@ from tidegate.store.runs import OutcomeRecord, RunRecord, Runs, StepRecord
 
 DETACH = "detach"
 LOOK_SECONDS = 2.0
+SETTLE_TRIES = 5
 STOP_SECONDS = 60.0
 PATIENCE_SECONDS = 600.0
 STORE_DIFFERS = "kfp-store-differs"
@@ -111,6 +112,7 @@ class _Watch:
                 self.look(run)
                 unreachable = 0.0
                 if run.state in FINAL:
+                    run = self._settled(run)
                     return self.outcome(run, CANCELED if run.state == CANCELED else run.state)
             except ClusterError as e:
                 unreachable = unreachable or self.engine.clock()
@@ -120,6 +122,16 @@ class _Watch:
             except NotFound as e:
                 raise self._lost_sight(e) from e
             self.engine.pause(LOOK_SECONDS)
+
+    def _settled(self, run: BackendRun) -> BackendRun:
+        """Look again at a run that ended: its steps are told a little later than its own end."""
+        for _ in range(SETTLE_TRIES):
+            if RUNNING not in self.seen.values():
+                break
+            self.engine.pause(LOOK_SECONDS)
+            run = self.engine.backend.run(run.id)
+            self.look(run)
+        return run
 
     def stopped(self) -> Outcome:
         """Wait a little for a run that was told to end."""
@@ -177,7 +189,14 @@ class _Watch:
 
     def _error(self, step: StepDetail) -> Mapping[str, Any]:
         found = step.error or "Kubeflow Pipelines says that it failed, and not why"
-        return {"code": "kfp-step-failed", "message": found, "hint": self.engine.link, "step": step.path}
+        error = {"code": "kfp-step-failed", "message": found, "hint": self.engine.link, "step": step.path}
+        if not self._is_ours(step.task):
+            return error
+        message = (
+            f"it left no record in {self.engine.store.uri}: its pod did not start, or cannot use the store; {found}"
+        )
+        allowed = "A Secret with TIDEGATE_STORE and the keys to it, where the pods are; docs/kfp.md."
+        return {**error, "message": message, "allowed": allowed}
 
     def _show_log(self, path: str) -> None:
         """Pass on what a step of ours has written since; its pod puts it into the store as it goes."""
