@@ -479,3 +479,14 @@ def test_a_dry_run_lists_what_is_changed_for_kubeflow_pipelines(tidegate: Place)
         "changed for Kubeflow Pipelines:",
         "  nothing",
     ]
+
+
+def test_doctor_says_which_backend_there_is_and_what_it_cannot_see(
+    tidegate: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.cli.doctor.open_store", lambda uri=None: tidegate.store)
+    said = tidegate.main("doctor", *KFP)
+    assert said.code == 0
+    assert "ok  Kubeflow Pipelines 2.14.3 at memory:kfp" in said.out
+    assert "?   the Secrets tidegate-store and tidegate-store-registrar" in said.out
+    assert tidegate.main("doctor", "--store", "here", *KFP).code == 3

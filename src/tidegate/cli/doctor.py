@@ -31,15 +31,18 @@ _EXTRAS = {
 
 @click.command("doctor")
 @click.option("--store", metavar="URI", help="The store to check; the project's own by default.")
-@click.option("--engine", type=click.Choice(["local", "argo"]), default="local", help="argo: check a cluster instead.")
+@click.option(
+    "--engine", type=click.Choice(["local", "argo", "kfp"]), default="local", help="argo, kfp: check a cluster instead."
+)
 @click.option("--endpoint", metavar="URL", default="", help="argo: where the cluster's object store answers from here.")
 @click.option("--json", "json_", is_flag=True)
 def command(store: str | None, engine: str, endpoint: str, json_: bool) -> int:
     """Check this machine, the project and the store, or a cluster. Exits 3 when something is wrong."""
     project = read_project()
-    place = _argo(project, endpoint) if engine == "argo" else _store(store or project.store_uri)
+    uri = store or project.store_uri
+    place = {"argo": lambda: _argo(project, endpoint), "kfp": lambda: _kfp(project, uri), "local": lambda: _store(uri)}
     wrong = False
-    for ok, what, advice in (*_machine(), *_project(project), *place):
+    for ok, what, advice in (*_machine(), *_project(project), *place[engine]()):
         wrong |= ok is False
         if json_:
             click.echo(json.dumps({"ok": ok, "check": what, "advice": advice}))
@@ -83,6 +86,29 @@ def _argo(project: Project, endpoint: str) -> Iterator[Finding]:
         return
     yield True, f"cluster {cluster.address}, namespace {settings.namespace}", ""
     yield from examine(Ward(cluster, settings, lambda values: StoreAccess(values, endpoint)))
+
+
+def _kfp(project: Project, uri: str) -> Iterator[Finding]:
+    from tidegate.engines.kfp.client import open_backend
+    from tidegate.engines.kfp.settings import read_settings
+    from tidegate.engines.kfp.support import MEASURED, is_measured
+    from tidegate.engines.pod.shared import check_store
+
+    settings = read_settings(project)
+    try:
+        backend = open_backend(settings)
+        version = backend.version()
+        backend.experiment(settings.experiment)
+    except TidegateError as e:
+        yield False, f"Kubeflow Pipelines: {e.found}", e.hint
+        return
+    newer = "" if is_measured(version) else f"measured up to {'.'.join(map(str, MEASURED))}: what it lacks may differ"
+    yield True, f"Kubeflow Pipelines {version or 'of no version'} at {backend.host}", newer
+    yield True, f"experiment {settings.experiment}", ""
+    yield _checked("pods reach the store", lambda: check_store(uri))
+    yield from _store(uri)
+    said = f"the Secrets {settings.store_secret} and {settings.registrar_secret} are not looked at from here"
+    yield None, said, "docs/kfp.md says how they are made; a step says when its pod has none"
 
 
 def _round_trip(store: Store) -> str:

@@ -6,8 +6,8 @@ from tidegate.errors import ConfigError
 from tidegate.store.open import OBJECT_SCHEMES
 
 
-def check_store(uri: str) -> None:
-    """Refuse a store that pods cannot reach.
+def check_store(uri: str) -> str:
+    """Return the address of a store that pods can reach, and refuse any other.
 
     Raises:
         ConfigError: it is a folder, or in memory (code ``store-not-shared``).
@@ -19,3 +19,4 @@ def check_store(uri: str) -> None:
             hint="--store s3://BUCKET/PREFIX, or TIDEGATE_STORE, or [tool.tidegate] store",
             code="store-not-shared",
         )
+    return uri
