@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def count(pin: str, factor: int, fail: bool, wait: str) -> int:
 
     while wait and not os.path.exists(wait):
         time.sleep(0.02)
-    if fail:
+    if fail and not pathlib.Path(os.environ["TIDEGATE_PROJECT"], "mended").exists():
         raise RuntimeError("it cannot be")
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "data")
@@ -97,6 +98,7 @@ def test_new_data_has_one_run_and_the_history_says_why(project: Path, tidegate: 
     assert first.code == 0, first.err
     assert "✓ count" in first.out
     assert "ran: run tidal-counts-" in first.out
+    assert "  Output = 6\n" in first.out
     [again] = tidegate(*command("--once", "-p", "factor=2", "--json")).json
     assert (again["reason"], again["state"], len(states(project))) == ("not-new", "SUCCEEDED", 1)
     assert again["data"]["data"].startswith("file:/")
@@ -108,6 +110,7 @@ def test_new_data_has_one_run_and_the_history_says_why(project: Path, tidegate: 
     history = tidegate("schedule", "history", "tidal-counts").out.splitlines()
     assert [line.split()[1] for line in history] == ["ended", "started", "waiting", "ended", "started"]
     assert "new data: file:/" in history[1]
+    assert "after 1 look  " in history[2]
     body = tidegate("schedule", "history", "tidal-counts", "--json", "-n", "1").json
     assert body[0]["reason"] == "SUCCEEDED"
 
@@ -135,6 +138,17 @@ def test_ctrl_c_ends_with_130_and_the_next_watcher_goes_on_with_the_run(
     said = tidegate(*words, "--once")
     assert said.code == 0, said.err
     assert states(project) == ["SUCCEEDED"]
+
+
+def test_a_failed_run_goes_on_by_what_the_watcher_says_to_type(project: Path, tidegate: Callable[..., Said]) -> None:
+    store = str(project / "elsewhere")
+    words = command("--once", "-p", "fail=true", "--store", store)
+    [hint] = [line for line in tidegate(*words).out.splitlines() if "when it is mended" in line]
+    assert hint in tidegate(*words).out, "and again, as long as nobody did"
+    (project / "mended").touch()
+    said = tidegate(*shlex.split(hint.partition(": tidegate ")[2]))
+    assert (said.code, "Output = 3" in said.out) == (0, True), said.err
+    assert "when it is mended" not in tidegate(*words).out
 
 
 @pytest.mark.long

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,17 @@ def test_a_missing_remote_object_is_said_with_what_to_type(repo: Path, tmp_path:
 def test_a_reference_that_names_nothing_is_refused(made: Path, reference: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         resolve(reference.format(repo=made / "repo"))
+
+
+def test_a_path_that_dvc_does_not_track_is_tracked_by_what_the_error_says_to_type(repo: Path) -> None:
+    (repo / "more").write_text("rows")
+    with pytest.raises(NotFound) as e:
+        resolve(f"dvc+{repo}@HEAD:more")
+    assert e.value.hint == "dvc add more, then git add and commit more.dvc"
+    subprocess.run([sys.executable, "-m", "dvc", "add", "--quiet", "more"], cwd=repo, check=True)
+    git(repo, "add", "more.dvc")
+    git(repo, "commit", "-qm", "More")
+    assert resolve(f"dvc+{repo}@HEAD:more").source == "more"
 
 
 def test_a_moving_reference_is_no_pin() -> None:

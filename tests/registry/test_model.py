@@ -127,8 +127,10 @@ def test_what_is_not_registered_is_said_with_what_is(store: Store, tmp_path: Pat
     with pytest.raises(NotFound, match="no version"):
         registry.version("m", ref)
     register(candidate(tmp_path, alias="challenger"), store)
-    with pytest.raises(NotFound, match="m has no"):
+    with pytest.raises(NotFound, match="m has no") as e:
         registry.version("m", ref)
+    shown = split_reference(e.value.hint.removeprefix("tidegate model show "))
+    assert registry.version(*shown)[1].version == 1, "what it says to type is answered"
     with pytest.raises(UsageError):
         registry.state("../../etc")
 

@@ -213,7 +213,7 @@ def _happenings(store: str | None, name: str, limit: int) -> list[Happening]:
 
 
 def _happening_text(happening: Happening) -> str:
-    looks = f"  after {happening.looks} looks" if happening.looks else ""
+    looks = f"  after {happening.looks} look{'' if happening.looks == 1 else 's'}" if happening.looks else ""
     return f"{iso(happening.at)}  {happening.kind:<7}  {happening.detail}{looks}  {happening.watcher}".rstrip()
 
 

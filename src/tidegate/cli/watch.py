@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -23,12 +24,13 @@ from tidegate.cli.wakers import read_wakers
 from tidegate.cron import parse, zone
 from tidegate.data import ref
 from tidegate.data.base import Pin
-from tidegate.errors import ConfigError, NotFound, ParameterError, Trouble, UsageError
+from tidegate.errors import ConfigError, NotFound, ParameterError, TidegateError, Trouble, UsageError
 from tidegate.plan.events import FAILED
 from tidegate.project import read_project
 from tidegate.store.base import Store
 from tidegate.store.open import open_store
 from tidegate.store.patient import PatientStore
+from tidegate.store.runs import OutcomeRecord, Runs
 from tidegate.timetable import FILE, Entry, read_timetable
 from tidegate.trigger.claim import slug
 from tidegate.trigger.clock import Bell, Clock
@@ -165,11 +167,14 @@ def command(
     opened = PatientStore(open_store(store or prepared.project.store_uri), lease / 2)
     progress = Progress(sys.stderr if as_json else sys.stdout, logs=verbose)
     starter, who = Starter(prepared, options, progress.report), f"{socket.gethostname()}:{os.getpid()}"
+    again = ["tidegate", "run", target, *(["--engine", engine] if engine != api.LOCAL else [])]
+    where = ["--store", store] if store else []
+    shown = _as_json if as_json else partial(_as_text, Runs(opened), again, where)
     resolve, identify = partial(ref.resolve, store=opened), partial(_identity, opened, by_digest)
     watcher = Watcher(watch, opened, starter, resolve=resolve, identify=identify, who=who)
     with wakers.hints() as hints:
         click.echo(f"watching {', '.join(references.values())} for {prepared.plan.name} as {watch.name}", err=True)
-        turn = _watch(watcher, hints, once, as_json)
+        turn = _watch(watcher, hints, once, shown)
     return 1 if turn.reason == RAN and turn.done and turn.done.state == FAILED else 0
 
 
@@ -266,19 +271,37 @@ def _check_references(references: dict[str, str], parameters: dict[str, object])
             )
 
 
-def _watch(watcher: Watcher, hints: Hints, once: bool, as_json: bool) -> Turn:
+def _watch(watcher: Watcher, hints: Hints, once: bool, shown: Callable[[Turn], str]) -> Turn:
     """Look again and again; with ``once`` until it is known whether there is something to run."""
     said = ""
     while True:
         turn = watcher.turn()
         if (what := f"{turn.reason}: {turn.detail}") != said or turn.reason == RAN:
-            click.echo(_as_json(turn) if as_json else what)
+            click.echo(shown(turn))
         said = what
         if once and turn.error:
             raise turn.error
         if once and turn.reason != UNSETTLED:
             return turn
         hints.wait(turn.again)
+
+
+def _as_text(runs: Runs, again: Sequence[str], where: Sequence[str], turn: Turn) -> str:
+    """What came of a look; of a run also what it gave, or how to go on with it where it failed and still is as it was."""
+    lines, outcome = [f"{turn.reason}: {turn.detail}"], _outcome(runs, turn)
+    if turn.done and outcome and outcome.state == FAILED:
+        look = shlex.join(["tidegate", "runs", "show", turn.done.run_id, *where])
+        lines += [f"  → {look}", f"  when it is mended: {shlex.join([*again, '--resume', turn.done.run_id, *where])}"]
+    elif outcome and turn.reason == RAN:
+        found = outcome.outputs.get("parameters", {})
+        lines += [f"  {name} = {json.dumps(values.as_json(value))}" for name, value in found.items()]
+    return "\n".join(lines)
+
+
+def _outcome(runs: Runs, turn: Turn) -> OutcomeRecord | None:
+    with suppress(TidegateError):  # it is only shown: what was to be kept of the run is kept
+        return runs.outcome(turn.done.run_id) if turn.done else None
+    return None
 
 
 def _as_json(turn: Turn) -> str:

@@ -129,7 +129,11 @@ def _pin(repo: str, commit: str, path: str) -> Pin:
 def _pin_in(folder: str, repo: str, commit: str, path: str) -> Pin:
     tracked = _git(folder, "show", f"{commit}:{path}.dvc")
     if tracked is None:
-        raise NotFound(f"DVC tracks no {path!r} in {repo} at {commit[:10]}", allowed="A path with a .dvc file.")
+        raise NotFound(
+            f"DVC tracks no {path!r} in {repo} at {commit[:10]}",
+            allowed="A path with a .dvc file.",
+            hint=f"dvc add {path}, then git add and commit {path}.dvc",
+        )
     return Pin(repo, commit, path, _md5(tracked, f"{path} at {commit[:10]}"))
 
 

@@ -199,7 +199,11 @@ class Registry:
         if number not in state.versions:
             what = f"version {ref}" if str(ref).isdecimal() else f"alias {ref!r}"
             there = f"{len(state.versions)} version(s), aliases {', '.join(sorted(state.aliases)) or 'none'}"
-            raise NotFound(f"{name} has no {what}", allowed=f"It has {there}.", hint=f"tidegate model show {name}")
+            raise NotFound(
+                f"{name} has no {what}",
+                allowed=f"It has {there}.",
+                hint=f"tidegate model show {name}:{len(state.versions)}",
+            )
         return state, state.versions[number]
 
     def promote(self, name: str, ref: str | int, alias: str, *, actor: str) -> tuple[ModelState, bool]:
