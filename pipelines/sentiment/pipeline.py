@@ -23,21 +23,20 @@ POLICY = tidegate.policy(Path(__file__).with_name("policy.toml"))
 
 @dsl.pipeline(name="sentiment", description="Retrain a sentiment model; register it only if it beats the champion.")
 def sentiment(
-    data_version: str = "v1",
-    repository: str = ".tidegate/sentiment-data/repo",
+    data: str = "dvc+.tidegate/sentiment-data/repo@v1:reviews",
     base: str = "",
     epochs: int = 14,
     seed: int = 0,
 ) -> Outputs:
-    """``data_version`` is any git revision of ``repository``; ``base`` any ``from_pretrained`` name or folder."""
-    pin = resolve_data(reference=f"dvc+{repository}@{data_version}:reviews").set_caching_options(False)
-    data = pull_data(pin=pin.output)
-    checked = validate(data=data.outputs["train"], schema="reviews")
+    """``data`` is a dataset reference or its pin; ``base`` any ``from_pretrained`` name or folder."""
+    pin = resolve_data(reference=data).set_caching_options(False)
+    rows = pull_data(pin=pin.output)
+    checked = validate(data=rows.outputs["train"], schema="reviews")
     present = champion(name="sentiment").set_caching_options(False)
-    trained = train_transformer(data=data.outputs["train"], base=base, epochs=epochs, seed=seed).after(checked)
+    trained = train_transformer(data=rows.outputs["train"], base=base, epochs=epochs, seed=seed).after(checked)
     measured = evaluate(
         model=trained.outputs["model"],
-        data=data.outputs["test"],
+        data=rows.outputs["test"],
         label="label",
         champion=present.outputs["champion"],
         seed=seed,
@@ -45,7 +44,7 @@ def sentiment(
     said = register(
         model=trained.outputs["model"],
         evaluation=measured.outputs["evaluation"],
-        data=data.outputs["train"],
+        data=rows.outputs["train"],
         name="sentiment",
         policy=POLICY,
     ).set_caching_options(False)

@@ -37,7 +37,7 @@ def with_git(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Ground
 
 
 def test_a_transformer_is_trained_on_dvc_data_and_kept_out_by_its_gate(with_git: Ground, url: str) -> None:
-    words = ("-p", f"repository={url}/repo/.git", "-p", "epochs=1")
+    words = ("-p", f"data=dvc+{url}/repo/.git@v1:reviews", "-p", "epochs=1")
     here, there = with_git.here(FILE, *words), with_git.there(FILE, *words)
     assert here.state == "SUCCEEDED", here.said
     assert there.state == "SUCCEEDED", there.said

@@ -56,16 +56,17 @@ def test_fraud_passes_its_gate_on_later_days_with_the_graph_that_is_served(tmp_p
 @pytest.mark.parametrize("rows", [(640, 200), pytest.param((12_000, 2000), marks=pytest.mark.long)])
 def test_sentiment_is_registered_only_when_it_is_better(tmp_path: Path, rows: tuple[int, int]) -> None:
     repo = make(tmp_path / "data", *rows)
-    given = [f"repository={repo}", *(["epochs=1"] if rows[0] < 1000 else [])]
+    given = ["epochs=1"] if rows[0] < 1000 else []
+    data = {tag: f"data=dvc+{repo}@{tag}:reviews" for tag in ("v1", "v2")}
     store = tmp_path / "store"
-    first = run(store, "sentiment", "data_version=v1", *given)
+    first = run(store, "sentiment", data["v1"], *given)
     if rows[0] < 1000:
         # a model of seconds is no better than chance: the gate keeps it out, and that is no failure
         assert (first["outputs"]["registered"], first["state"]) == (False, "SUCCEEDED")
         assert "accuracy" in first["outputs"]["reason"]
         return
-    second = run(store, "sentiment", "data_version=v2", *given)
-    third = run(store, "sentiment", "data_version=v2", "seed=1", *given)
+    second = run(store, "sentiment", data["v2"], *given)
+    third = run(store, "sentiment", data["v2"], "seed=1", *given)
     assert [b["outputs"]["registered"] for b in (first, second, third)] == [True, True, False]
     assert "not better" in third["outputs"]["reason"]
     assert second["outputs"]["accuracy"] >= first["outputs"]["accuracy"] + 0.03
