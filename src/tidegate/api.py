@@ -267,7 +267,7 @@ def _run_on_kfp(
     how = Submission(bool(options.run_id), options.cache, options.logs, options.interrupted)
     backend = open_backend(settings)
     if resumed:
-        engine = resume(record, patient, backend, settings, how)
+        engine = resume(record, prepared.plan, patient, backend, settings, how)
         Runs(store).reopen(record.id)
     else:
         engine = begin(prepared.definition, prepared.plan, record, patient, backend, settings, how)
@@ -353,7 +353,7 @@ def _engine(
     from tidegate.engines.argo.start import Submission, argo_engine, argo_settings
 
     settings = argo_settings(prepared.project)
-    how = Submission(options.logs, again=bool(options.resume), interrupted=options.interrupted)
+    how = Submission(options.logs, bool(options.resume), options.interrupted, finished)
     packed = packed_definition(prepared, record, use_cache=options.cache)
     return argo_engine(packed, prepared.plan, arguments, record, store, open_cluster(settings.context), settings, how)
 

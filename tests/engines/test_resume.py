@@ -232,6 +232,17 @@ def test_a_failed_run_names_the_command_that_goes_on_and_it_does(work: Work) -> 
     assert json.loads(again.stdout)["outputs"] == {"Output": 5}
 
 
+def test_the_last_line_tells_what_finished_before_apart_from_what_ran_and_what_the_cache_had(work: Work) -> None:
+    given = ["run", "resumed.py", "--no-mirror", "-p", f"log={work.log}", "-p", f"marker={work.marker}"]
+    assert "1 step ran, 0 from the cache\n" in cli(work, *given).stdout
+    work.marker.touch()
+    said = cli(work, "run", "resumed.py", "--no-mirror", "--resume", "last").stdout
+    assert "✓ first finished before\n" in said
+    assert said.endswith("2 steps ran, 0 from the cache, 1 finished before\n")
+    again = json.loads(cli(work, "run", "resumed.py", "--no-mirror", "--resume", "last", "--json").stdout)
+    assert [(s["name"], s["cached"]) for s in again["steps"]] == [("first", True), ("second", True), ("third", True)]
+
+
 def test_a_run_is_not_compared_with_itself(work: Work) -> None:
     run = work.run()
     said = cli(work, "runs", "diff", run.id)

@@ -17,7 +17,7 @@ from tidegate import api
 from tidegate.cli import values
 from tidegate.cli.interrupt import listen_for_the_end
 from tidegate.cli.progress import Progress, failure
-from tidegate.plan.events import FAILED, RUNNING, SUCCEEDED
+from tidegate.plan.events import FAILED, RUNNING, SUCCEEDED, StepFinished
 from tidegate.plan.model import Dag, Plan
 from tidegate.plan.value import Artifact
 from tidegate.project import read_project
@@ -151,14 +151,16 @@ def _path(run: api.Run, artifact: Artifact) -> Path | None:
         return None
 
 
-def _count(steps: int) -> str:
-    return f"{steps} step{'' if steps == 1 else 's'}"
+def _counts(steps: Sequence[StepFinished]) -> str:
+    """What was done, what the cache had, and, of a run that was resumed, what had been done before."""
+    ran, kept = sum(s.state == SUCCEEDED and not s.cached for s in steps), sum(s.kept for s in steps)
+    cached = sum(s.cached for s in steps) - kept
+    before = f", {kept} finished before" if kept else ""
+    return f"{ran} step{'' if ran == 1 else 's'} ran, {cached} from the cache{before}"
 
 
 def _show(run: api.Run, store: str | None, *, err: bool) -> None:
-    cached = sum(s.cached for s in run.outcome.steps)
-    ran = sum(s.state == SUCCEEDED and not s.cached for s in run.outcome.steps)
-    text = f"run {run.id} {run.state} in {run.outcome.seconds:.1f} s: {_count(ran)} ran, {cached} from the cache"
+    text = f"run {run.id} {run.state} in {run.outcome.seconds:.1f} s: {_counts(run.outcome.steps)}"
     if run.state == RUNNING:
         text = f"run {run.id} goes on in the cluster\n  → tidegate runs show {run.id}, tidegate runs stop {run.id}"
     elif run.outcome.error:

@@ -28,7 +28,12 @@ class StepLog:
 
 @dataclass(frozen=True)
 class StepFinished:
-    """A step ended: state, from cache or not, seconds it took, why it failed or was skipped."""
+    """A step ended: state, seconds it took, why it failed or was skipped.
+
+    Attributes:
+        cached: this run did not do it: the cache had it, or an earlier try of the run.
+        kept: an earlier try of the run had finished it.
+    """
 
     step: str
     state: str
@@ -36,6 +41,7 @@ class StepFinished:
     seconds: float = 0.0
     error: Mapping[str, Any] | None = None
     note: str = ""
+    kept: bool = False
 
 
 @dataclass(frozen=True)

@@ -84,12 +84,13 @@ class Play:
     def step(self, path: str, state: str = SUCCEEDED, **outputs: Any) -> None:
         Runs(self.store).step(RUN, StepRecord(path, state, outputs={"parameters": outputs}))
 
-    def run(self, *, again: bool = False) -> Outcome:
+    def run(self, *, again: bool = False, finished: Mapping[str, StepRecord] | None = None) -> Outcome:
         packed = Packed(spec(), {})
         plan = packed.plan
         record = RunRecord(RUN, plan.name, plan.digest, engine="argo")
         cluster: Cluster = self.cluster
-        made = argo_engine(packed, plan, Arguments(), record, self.store, cluster, SETTINGS, Submission(again=again))
+        how = Submission(again=again, finished=finished or {})
+        made = argo_engine(packed, plan, Arguments(), record, self.store, cluster, SETTINGS, how)
         engine = ArgoEngine(
             self.store,
             cluster,
@@ -98,6 +99,7 @@ class Play:
             made.workflow,
             self.logs,
             self.interrupted,
+            made.finished,
             lambda: self.now,
             self.pause,
         )
@@ -292,6 +294,27 @@ def test_a_resumed_run_replaces_its_workflow_only_after_its_end() -> None:
     assert refused.value.code == "run-going"
     play.cluster.patch(WORKFLOW, RUN, SETTINGS.namespace, {"status": {"finishedAt": "now"}})
     assert play.run(again=True).state == SUCCEEDED
+
+
+def test_what_had_succeeded_before_a_run_was_resumed_is_told_apart() -> None:
+    play = Play(Played(GOOD))
+    play.step("a", Output=1)
+    play.step("b", FAILED)
+    finished = {r.path: r for r in Runs(play.store).steps(RUN) if r.state == SUCCEEDED}
+    play.step("b", Output=2)
+    outcome = play.run(again=True, finished=finished)
+    expected = [("a", True, True, "finished before"), ("b", False, False, "")]
+    assert [(s.step, s.kept, s.cached, s.note) for s in outcome.steps] == expected
+    assert [(s.step, s.kept, s.cached, s.note) for s in play.said(StepFinished)] == expected
+
+
+def test_what_runs_again_in_a_resumed_run_is_not_told_as_finished_before() -> None:
+    play = Play(Played(GOOD))
+    play.step("a", Output=1)
+    finished = {r.path: r for r in Runs(play.store).steps(RUN)}
+    play.step("a", Output=3)
+    play.step("b", Output=4)
+    assert [s.kept for s in play.run(again=True, finished=finished).steps] == [False, False]
 
 
 def test_what_a_running_step_writes_is_passed_on_without_argos_own_lines() -> None:

@@ -96,7 +96,7 @@ class Place:
 
         watched = KfpEngine(
             engine.store, engine.backend, engine.record, engine.link, logs=True, interrupted=lambda: interrupted,
-            clock=lambda: self.now, pause=pause,
+            before=engine.before, clock=lambda: self.now, pause=pause,
         )  # fmt: skip
         return watched.run(PLAN, Arguments(), self.events.append)
 
@@ -273,11 +273,28 @@ def test_a_run_of_a_name_that_was_begun_is_gone_on_with(place: Place) -> None:
 def test_only_a_run_that_did_not_succeed_is_resumed(place: Place) -> None:
     engine = place.begin()
     place.backend.tell(engine.record.id, "FAILED")
-    resume(engine.record, place.store, place.backend, SETTINGS, Submission())
+    resume(engine.record, PLAN, place.store, place.backend, SETTINGS, Submission())
     assert place.backend.retried == [engine.record.id]
     place.backend.tell(engine.record.id, "SUCCEEDED")
     with pytest.raises(Conflict, match="succeeded"):
-        resume(engine.record, place.store, place.backend, SETTINGS, Submission())
+        resume(engine.record, PLAN, place.store, place.backend, SETTINGS, Submission())
+
+
+def test_what_had_succeeded_before_a_run_was_resumed_is_told_apart(place: Place) -> None:
+    engine = place.begin()
+    place.record(engine.record.id)
+    place.tell("FAILED", node("own", "SUCCEEDED"), node("theirs", "FAILED"))(engine.record.id)
+    resumed = resume(engine.record, PLAN, place.store, place.backend, SETTINGS, Submission())
+    ends = place.tell("SUCCEEDED", node("own", "SUCCEEDED"), node("theirs", "SUCCEEDED"))
+    assert [(s.step, s.kept, s.cached) for s in place.watch(resumed, ends).steps] == [
+        ("own", True, True),
+        ("theirs", False, False),
+    ]
+    again = place.begin()
+    place.tell("FAILED", node("theirs", "SUCCEEDED"), node("own", "FAILED"))(again.record.id)
+    resumed = resume(again.record, PLAN, place.store, place.backend, SETTINGS, Submission())
+    place.record(again.record.id)
+    assert {s.step: s.kept for s in place.watch(resumed, ends).steps} == {"own": False, "theirs": True}
 
 
 def test_how_a_run_ended_that_nobody_watched_is_written_when_somebody_looks(place: Place) -> None:

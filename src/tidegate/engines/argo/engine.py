@@ -17,6 +17,7 @@ from tidegate.engines.argo.outcome import Ended, outcome
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.stuck import hopeless, waiting
 from tidegate.engines.base import Arguments
+from tidegate.engines.kept import as_kept, is_kept
 from tidegate.engines.pod.context import run_context
 from tidegate.errors import ClusterError, Conflict, NotFound, TidegateError, WatchLost
 from tidegate.plan.events import (
@@ -60,6 +61,7 @@ class ArgoEngine:
         workflow: the Workflow to submit; None to watch one that is there.
         logs: pass on what steps write while they run.
         interrupted: asked when Ctrl-C is pressed: ``stop`` the run, or ``detach`` from it.
+        finished: steps of this same run that had succeeded before it was resumed, by path.
         clock: seconds that only grow.
         pause: waits, in seconds.
     """
@@ -71,6 +73,7 @@ class ArgoEngine:
     workflow: Object | None
     logs: bool = False
     interrupted: Callable[[], str] = lambda: STOP
+    finished: Mapping[str, StepRecord] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
 
@@ -229,7 +232,9 @@ class _Watch:
         error: Mapping[str, Any] | None = record.error or (self._lost(node.step) if state == FAILED else None)
         error = nodes.ended_early(self._lost(node.step), record.error) if told else error
         note = f"{record.attempts} attempts" if record.attempts > 1 else ""
-        return self.report(StepFinished(node.step, state, record.cached, record.seconds, error, note))
+        step = StepFinished(node.step, state, record.cached, record.seconds, error, note)
+        kept = state == SUCCEEDED and is_kept(record, self.engine.finished)
+        return self.report(as_kept(step) if kept else step)
 
     def _record(self, node: nodes.Node) -> StepRecord | None:
         """The record that a step's pod left before it ended; a pod that failed may have left none."""
@@ -300,7 +305,7 @@ class _Watch:
             self.arguments,
             run_context(self.plan, record, self.engine.store.uri),
             self.records,
-            Ended(state, self.seconds, self._lost, self._whole_error()),
+            Ended(state, self.seconds, self._lost, self._whole_error(), self.engine.finished),
         )
         for step in found.steps:
             if self.seen.get(step.step, "") not in (SUCCEEDED, FAILED) and step.state in (SKIPPED, FAILED):

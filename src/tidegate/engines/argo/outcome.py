@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tidegate.engines.argo.nodes import by_signal, ended_early
 from tidegate.engines.base import Arguments
 from tidegate.engines.graph import Graph, Ready, RunContext
+from tidegate.engines.kept import as_kept, is_kept
 from tidegate.engines.values import NOTHING, values_from_json
 from tidegate.plan.events import CANCELED, FAILED, SKIPPED, SUCCEEDED, Outcome, StepFinished
 from tidegate.plan.model import Plan
@@ -19,12 +20,21 @@ Lost = Callable[[str], Mapping[str, Any] | None]
 
 @dataclass(frozen=True)
 class Ended:
-    """What the cluster says of a run that has ended: its state there, seconds it took, why a step left no record."""
+    """What is known of a run that has ended, but for its records.
+
+    Attributes:
+        state: how it ended there.
+        seconds: how long it took.
+        lost: why a step left no record.
+        error: what went wrong with the whole.
+        finished: what an earlier try of the run had finished.
+    """
 
     state: str
     seconds: float = 0.0
     lost: Lost = lambda _: None
     error: Mapping[str, Any] | None = None
+    finished: Mapping[str, StepRecord] = field(default_factory=dict)
 
 
 def outcome(
@@ -68,7 +78,8 @@ def _step(ready: Ready, record: StepRecord | None, ended: Ended) -> StepFinished
     if record:
         note = record.note or (f"{record.attempts} attempts" if record.attempts > 1 else "")
         error = ended_early(ended.lost(ready.path), record.error) if by_signal(record.error) else record.error
-        return StepFinished(ready.path, record.state, record.cached, record.seconds, error, note)
+        step = StepFinished(ready.path, record.state, record.cached, record.seconds, error, note)
+        return as_kept(step) if is_kept(record, ended.finished) else step
     if error := ended.lost(ready.path):
         return StepFinished(ready.path, CANCELED if ended.state == CANCELED else FAILED, error=error)
     return StepFinished(ready.path, SKIPPED, note="it did not run")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tidegate.author.images import read_lock
@@ -25,7 +25,7 @@ from tidegate.project import Project
 from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs
 from tidegate.store.patient import PatientStore
-from tidegate.store.runs import RunRecord
+from tidegate.store.runs import RunRecord, StepRecord
 
 LAUNCHER_FAMILY = "base"
 ROOM_SECONDS = 90
@@ -40,11 +40,13 @@ class Submission:
         logs: pass on what steps write while they run.
         again: the run was started before; its Workflow, if it is still there, has ended and is replaced.
         interrupted: asked when Ctrl-C is pressed.
+        finished: what an earlier try of the run had finished, by path.
     """
 
     logs: bool = False
     again: bool = False
     interrupted: Callable[[], str] = lambda: STOP
+    finished: Mapping[str, StepRecord] = field(default_factory=dict)
 
 
 def argo_settings(project: Project) -> ArgoSettings:
@@ -80,7 +82,7 @@ def argo_engine(
     check(body)
     if how.again:
         _make_room(cluster, settings.namespace, record.id)
-    return ArgoEngine(PatientStore(store), cluster, settings, record, body, how.logs, how.interrupted)
+    return ArgoEngine(PatientStore(store), cluster, settings, record, body, how.logs, how.interrupted, how.finished)
 
 
 def _make_room(cluster: Cluster, namespace: str, run_id: str, pause: Callable[[float], None] = time.sleep) -> None:

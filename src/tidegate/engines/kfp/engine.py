@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidegate.engines.base import Arguments
+from tidegate.engines.kept import as_kept
 from tidegate.engines.kfp.backend import CANCELING, FINAL, Backend, BackendRun
 from tidegate.engines.kfp.outputs import outputs
 from tidegate.engines.kfp.tree import CACHED, StepDetail, Tree
@@ -51,6 +52,7 @@ class KfpEngine:
         link: where people look at it.
         logs: pass on what steps of ours write.
         interrupted: asked when Ctrl-C is pressed: ``stop`` the run, or ``detach`` from it.
+        before: when each step ended that had succeeded before the run was resumed, by path.
         clock: seconds that only grow.
         pause: waits, in seconds.
     """
@@ -61,6 +63,7 @@ class KfpEngine:
     link: str = ""
     logs: bool = False
     interrupted: Callable[[], str] = lambda: "stop"
+    before: Mapping[str, float] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
 
@@ -175,7 +178,7 @@ class _Watch:
         record = self.runs.find_step(self.engine.record.id, step.path) if self._is_ours(step.task) else None
         if record:
             state = FAILED if step.state == FAILED else record.state
-            return _of_record(record, state, self._error(step) if state == FAILED else None)
+            return self._of_record(record, state, self._error(step) if state == FAILED else None)
         if step.state == SUCCEEDED and self._is_ours(step.task):
             raise ClusterError(
                 f"the step {step.path} succeeded, and {self.engine.store.uri} has no record of it",
@@ -185,7 +188,17 @@ class _Watch:
             )
         state = SUCCEEDED if step.state == CACHED else step.state
         error = self._error(step) if state == FAILED else None
-        return StepFinished(step.path, state, step.state == CACHED, step.seconds, error)
+        return self._told(StepFinished(step.path, state, step.state == CACHED, step.seconds, error), step.ended)
+
+    def _of_record(self, record: StepRecord, state: str, error: Mapping[str, Any] | None) -> StepFinished:
+        note = record.note or (f"{record.attempts} attempts" if record.attempts > 1 else "")
+        found = StepFinished(record.path, state, record.cached, record.seconds, record.error or error, note)
+        return self._told(found, record.ended)
+
+    def _told(self, step: StepFinished, ended: float) -> StepFinished:
+        """The step, told apart where it was not this try of the run that did it."""
+        kept = step.state == SUCCEEDED and self.engine.before.get(step.step) == ended
+        return as_kept(step) if kept else step
 
     def _error(self, step: StepDetail) -> Mapping[str, Any]:
         found = step.error or "Kubeflow Pipelines says that it failed, and not why"
@@ -212,7 +225,7 @@ class _Watch:
         records = {r.path: r for r in self.runs.steps(self.engine.record.id)}
         for path, record in records.items():
             if path not in self.finished and record.state in (SUCCEEDED, FAILED):
-                self._finish(_of_record(record, record.state, None))
+                self._finish(self._of_record(record, record.state, None))
         for path in static_steps(self.plan):
             if path not in self.finished:
                 ended = CANCELED if self.seen.get(path) == RUNNING else SKIPPED
@@ -233,11 +246,6 @@ class _Watch:
         failed = next(({**s.error, "step": s.step} for s in steps if s.state == FAILED and s.error), None)
         said = run.error or "Kubeflow Pipelines says that the run failed"
         return failed or {"code": "kfp-failed", "message": said, "hint": self.engine.link}
-
-
-def _of_record(record: StepRecord, state: str, error: Mapping[str, Any] | None) -> StepFinished:
-    note = record.note or (f"{record.attempts} attempts" if record.attempts > 1 else "")
-    return StepFinished(record.path, state, record.cached, record.seconds, record.error or error, note)
 
 
 def static_steps(plan: Plan) -> Iterator[str]:

@@ -13,10 +13,12 @@ from tidegate.engines.kfp.engine import KfpEngine
 from tidegate.engines.kfp.handover import check_parameter
 from tidegate.engines.kfp.prepare import Prepared, prepare
 from tidegate.engines.kfp.settings import KfpSettings
+from tidegate.engines.kfp.tree import CACHED, Tree
 from tidegate.errors import ClusterError, Conflict, ParameterError, StepFailed
 from tidegate.ir.load import Definition
 from tidegate.ir.write import to_yaml
 from tidegate.plan.build import build
+from tidegate.plan.events import SUCCEEDED
 from tidegate.plan.model import Plan
 from tidegate.store.base import Store
 from tidegate.store.runs import OutcomeRecord, RunRecord, Runs
@@ -121,21 +123,30 @@ def begin(
     return _engine(record, store, backend, settings, how)
 
 
-def resume(record: RunRecord, store: Store, backend: Backend, settings: KfpSettings, how: Submission) -> KfpEngine:
+def resume(
+    record: RunRecord, plan: Plan, store: Store, backend: Backend, settings: KfpSettings, how: Submission
+) -> KfpEngine:
     """Go on with a run that ended and did not succeed, as KFP retries it: what succeeded stays.
 
     Raises:
         Conflict: it succeeded (code ``run-succeeded``).
     """
     found = backend.run(record.id)
-    if found.state == "SUCCEEDED":
+    if found.state == SUCCEEDED:
         raise Conflict(f"run {record.id} succeeded", allowed="One that failed or was stopped.", code="run-succeeded")
+    before = _finished(plan, found, Runs(store))
     _retry(backend, found)
-    return _engine(record, store, backend, settings, how)
+    return replace(_engine(record, store, backend, settings, how), before=before)
+
+
+def _finished(plan: Plan, run: BackendRun, runs: Runs) -> dict[str, float]:
+    """When each step ended that succeeded, by path: by its record, where it has none by KFP."""
+    told = {s.path: s.ended for s in Tree(run.details).steps(plan) if s.state in (SUCCEEDED, CACHED)}
+    return told | {r.path: r.ended for r in runs.steps(run.id) if r.state == SUCCEEDED}
 
 
 def _retry(backend: Backend, run: BackendRun) -> None:
-    if run.state in FINAL and run.state != "SUCCEEDED":
+    if run.state in FINAL and run.state != SUCCEEDED:
         backend.retry(run.id)
 
 

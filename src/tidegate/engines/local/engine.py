@@ -15,6 +15,7 @@ from typing import Any
 
 from tidegate.engines.base import Arguments, check_arguments
 from tidegate.engines.graph import Graph, Ready
+from tidegate.engines.kept import as_kept
 from tidegate.engines.local.command import check_commands
 from tidegate.engines.local.host import Host
 from tidegate.engines.local.kubernetes import check_settings
@@ -189,8 +190,9 @@ def _shut_down(pool: ThreadPoolExecutor) -> None:
 
 
 def _event(ready: Ready, done: Done) -> StepFinished:
-    note = "finished before" if done.kept else f"{done.attempts} attempts" if done.attempts > 1 else ""
-    return StepFinished(ready.path, done.state, done.cached, done.seconds, done.error, note)
+    note = f"{done.attempts} attempts" if done.attempts > 1 else ""
+    finished = StepFinished(ready.path, done.state, done.cached, done.seconds, done.error, note)
+    return as_kept(finished) if done.kept else finished
 
 
 def _record(finished: StepFinished, done: Done, ready: Ready | None) -> StepRecord:
