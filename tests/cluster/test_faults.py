@@ -102,6 +102,7 @@ def test_a_pod_that_is_deleted_fails_its_step_and_resume_goes_on_from_there(resu
     assert resumed.id == result.ran.id
     assert resumed.records["say"].ended == before.ended, "what had finished ran again"
     assert set(resumed.steps.values()) == {"SUCCEEDED"}
+    assert ", 1 finished before" in resumed.err
 
 
 def stopped(ground: Ground) -> Fault:

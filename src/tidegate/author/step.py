@@ -16,6 +16,7 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -27,7 +28,9 @@ from tidegate.project import find_root
 
 ERROR_FILE = "error.json"
 LOADER = "TIDEGATE_LOADER"  # an environment variable of such a component; its module has ``load(name) -> function``
-_OURS = (str(Path(__file__)), str(Path("kfp", "dsl", "executor.py")), "<frozen importlib")
+_MACHINERY = re.compile(
+    r"<frozen .*|.*/runpy\.py|.*/tidegate/author/step\.py|.*/kfp/(v2/)?(dsl|components)/executor(_main)?\.py"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -146,9 +149,14 @@ def _is_first_party(module: str) -> bool:
     return bool(file) and "site-packages" not in str(file) and Path(str(file)).is_relative_to(find_root(Path.cwd()))
 
 
+def is_machinery(file: str) -> bool:
+    """Whether a frame's file is of what calls a component's function, not of what its author wrote."""
+    return bool(_MACHINERY.fullmatch(file))
+
+
 def report_failure(error: BaseException, path: Path) -> None:
     """Print the user's own part of the traceback and leave it, as JSON, where the engine looks for it."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not any(o in f.filename for o in _OURS)]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_machinery(f.filename)]
     text = str(error) or type(error).__name__
     body: dict[str, Any] = {
         "type": type(error).__name__,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from tidegate.cli.live import Live
 
 _SIGNS = {"SUCCEEDED": ("✓", "green"), FAILED: ("✗", "red"), SKIPPED: ("-", "dim"), "CANCELED": ("!", "yellow")}
+_LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib/python3\.\d+/|^<frozen ")  # frames that are nobody's own
 
 
 class Progress:
@@ -94,7 +96,7 @@ def first_line(error: Mapping[str, Any]) -> str:
 def failure(error: Mapping[str, Any], root: Path, log: str, again: str) -> list[str]:
     """The end of a failed run in at most 15 lines: the step, the user's own frames, the cause, what to type next."""
     lines = [f"step {error['step']} failed" if error.get("step") else "the run ended early"]
-    frames = [f for f in error.get("frames", ()) if "site-packages" not in f["file"]] or list(error.get("frames", ()))
+    frames = [f for f in error.get("frames", ()) if not _LIBRARY.search(f["file"])] or list(error.get("frames", ()))
     for frame in frames[-3:]:
         lines.append(f"  {_short(frame['file'], root)}:{frame['line']} in {frame['function']}")
         lines += [f"    {frame['code']}"] if frame["code"] else []

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tidegate.author.step import ERROR_FILE
+from tidegate.engines.raised import raised
 from tidegate.engines.values import Values
 from tidegate.errors import ParameterError, StepFailed
 from tidegate.plan.model import Interface
@@ -31,9 +31,6 @@ from tidegate.store.blobs import Blobs
 OUTPUT_FILE = "outputs/executor_output.json"
 _NO_SPACE = 1 << 16
 _LOG_END = 1 << 16
-_TRACEBACK = "Traceback (most recent call last):\n"
-_ATTEMPT = "\n== attempt "  # what follows it is another try
-_RAISED = re.compile(r"[A-Za-z_][\w.]*(?::|$)")
 
 
 def executor_input(interface: Interface, inputs: Values, folder: Path, blobs: Blobs) -> dict[str, Any]:
@@ -172,23 +169,16 @@ def failure(folder: Path, log: Path, code: int) -> dict[str, Any]:
             return {**inner}
         return {"code": "step-failed", "message": f"{said['type']}: {said['message']}", "frames": said["frames"]}
     text = log.read_bytes()[-_LOG_END:].decode(errors="replace").strip()
+    if code == 1 and (found := raised(text)):
+        return _with_room({"code": "step-failed", "message": found.said, "frames": [*found.frames]}, folder)
     how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
-    error: dict[str, Any] = {
-        "code": "step-died" if code < 0 else "step-failed",
-        "message": (raised(text) if code == 1 else "") or f"the step {how}",
-        "tail": text[-2000:].splitlines()[-5:],
-    }
-    if shutil.disk_usage(folder).free < _NO_SPACE:
-        error["message"] += f"; there is no space left in {folder}"
-        error["hint"] = "Free space there, or set TMPDIR to another folder."
-    return error
+    died, tail = "step-died" if code < 0 else "step-failed", text[-2000:].splitlines()[-5:]
+    return _with_room({"code": died, "message": f"the step {how}", "tail": tail}, folder)
 
 
-def raised(text: str) -> str:
-    """What ended a Python program whose log ends in a traceback, as people say it: the error's type and its message."""
-    _, found, trace = text.rpartition(_TRACEBACK)
-    lines = trace.splitlines()
-    last_frame = max((i for i, line in enumerate(lines) if line.startswith('  File "')), default=-1)
-    end = next((i for i in range(last_frame + 1, len(lines)) if not lines[i].startswith("  ")), len(lines))
-    said = "\n".join(lines[end:])
-    return said if found and last_frame >= 0 and _RAISED.match(said) and _ATTEMPT not in said else ""
+def _with_room(error: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Say where there is no space left: it may well be why."""
+    if shutil.disk_usage(folder).free >= _NO_SPACE:
+        return error
+    found = f"{error['message']}; there is no space left in {folder}"
+    return {**error, "message": found, "hint": "Free space there, or set TMPDIR to another folder."}

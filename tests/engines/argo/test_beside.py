@@ -1,6 +1,8 @@
 """A command in somebody else's image against the sidecar that reads what it left: nothing leads out of its folder."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from kfp import dsl, kubernetes
 
 from tests.engines.argo.simulated import SETTINGS, SimulatedEngine
+from tidegate.cli.progress import failure
 from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.workflow import workflow
 from tidegate.engines.base import Arguments
@@ -110,6 +113,46 @@ def test_a_failure_that_a_command_makes_up_does_not_lead_out_either(secret: Path
     assert outcome.error
     assert (outcome.state, outcome.error["message"]) == (FAILED, "the step exited with 1")
     assert nothing_leaked(tmp_path)
+
+
+SOURCE = """
+from kfp.dsl import *
+
+def divide(n: int):
+    share(n)
+
+def share(n):
+    return 1 // n
+"""
+
+
+def kfps_own_executor(pod: Path) -> None:
+    """A lightweight component in an image that has kfp and nothing of ours."""
+    source = pod / "ephemeral_component.py"
+    source.write_text(SOURCE)
+    said = {"inputs": {"parameterValues": {"n": 0}}, "outputs": {"outputFile": str(pod / "work/outputs/said.json")}}
+    command = [sys.executable, "-m", "kfp.dsl.executor_main", "--component_module_path", str(source)]
+    command += ["--executor_input", json.dumps(said), "--function_to_execute", "divide"]
+    with (pod / "log").open("wb") as log:
+        code = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
+    ended(pod, str(code))
+
+
+def test_the_error_of_a_lightweight_component_shows_its_authors_frames_and_none_of_kfps(tmp_path: Path) -> None:
+    outcome = perform(tmp_path, kfps_own_executor)
+    assert outcome.error
+    frames = [(Path(f["file"]).name, f["line"], f["function"], f["code"]) for f in outcome.error["frames"]]
+    assert frames == [
+        ("ephemeral_component.py", 5, "divide", "share(n)"),
+        ("ephemeral_component.py", 8, "share", "return 1 // n"),
+    ]
+    assert failure(outcome.error, tmp_path / "project", "", "tidegate")[1:6] == [
+        "  ephemeral_component.py:5 in divide",
+        "    share(n)",
+        "  ephemeral_component.py:8 in share",
+        "    return 1 // n",
+        "error[step-failed]: ZeroDivisionError: integer division or modulo by zero",
+    ]
 
 
 def test_an_end_that_is_no_number_is_a_failure(tmp_path: Path) -> None:
