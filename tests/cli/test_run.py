@@ -13,6 +13,8 @@ import pytest
 
 from tests.disks import small_disk
 from tests.servers import create_bucket, free_port, moto
+from tidegate.store.local import LocalStore
+from tidegate.store.runs import RunRecord, Runs, StepRecord
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = """
@@ -264,6 +266,16 @@ def test_a_damaged_cache_entry_is_set_aside_and_the_run_goes_on(project: Path) -
     assert "a cache entry was damaged and is set aside" in said.out
     assert "2 steps ran" in said.out
     assert list((project / ".tidegate" / "damaged").rglob("*"))
+
+
+def test_logs_of_a_run_come_in_the_order_in_which_its_steps_began(project: Path, tmp_path: Path) -> None:
+    runs = Runs(LocalStore(project / ".tidegate"))
+    runs.create(RunRecord("r", "work", "d", engine="argo"))
+    for path, began, seconds in (("c-first", 10.0, 30.0), ("b-second", 11.0, 1.0), ("a-third", 13.0, 5.0)):
+        (tmp_path / "log").write_text(f"{path}\n")
+        log = runs.write_log("r", path, tmp_path / "log")
+        runs.step("r", StepRecord(path, "SUCCEEDED", seconds=seconds, ended=began + seconds, log=log))
+    assert tidegate(project, "runs", "logs", "r").out.split() == ["c-first", "b-second", "a-third"]
 
 
 def test_help_is_there_for_every_command_and_imports_nothing_heavy(project: Path) -> None:

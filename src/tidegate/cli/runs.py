@@ -126,11 +126,11 @@ def diff(before: str, now: str, store: str | None, json_: bool) -> None:
 @click.argument("step", required=False)
 @click.option("--store", metavar="URI")
 def logs(run: str, step: str | None, store: str | None) -> None:
-    """Print what a step wrote, or every step of a run."""
+    """Print what a step wrote, or every step of a run, in the order in which they began."""
     runs = _runs(store)
     run_id = _id(runs, run)
     runs.read(run_id)
-    known = {s.path: s for s in runs.steps(run_id)}
+    known = {s.path: s for s in sorted(runs.steps(run_id), key=lambda s: s.started)}
     if step and step not in known:
         raise NotFound(f"run {run_id} has no step {step!r}", allowed=f"Its steps: {', '.join(known) or 'none yet'}.")
     for path, record in known.items():

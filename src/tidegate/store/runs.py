@@ -83,6 +83,11 @@ class StepRecord:
     note: str = ""
     ended: float = field(default_factory=time.time)
 
+    @property
+    def started(self) -> float:
+        """When it began, in seconds since the epoch; of a step that was tried again on a cluster, its last try."""
+        return self.ended - self.seconds
+
 
 @dataclass(frozen=True)
 class OutcomeRecord:
