@@ -82,7 +82,7 @@ def _argo(project: Project, endpoint: str) -> Iterator[Finding]:
     try:
         cluster = open_cluster(settings.context)
     except TidegateError as e:
-        yield False, f"cluster: {e.found}", e.hint
+        yield False, f"cluster: {e.found}", " ".join(filter(None, (e.allowed, e.hint)))
         return
     yield True, f"cluster {cluster.address}, namespace {settings.namespace}", ""
     yield from examine(Ward(cluster, settings, lambda values: StoreAccess(values, endpoint)))

@@ -1,9 +1,11 @@
 """What every cluster promises, held by the one in memory and, where there is one, by a real one."""
 
+import json
 import secrets
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,6 +132,46 @@ def test_without_a_kubeconfig_we_say_where_one_is_looked_for(monkeypatch: pytest
     monkeypatch.setenv("KUBECONFIG", "/nowhere")
     with pytest.raises(ConfigError) as refused:
         open_cluster()
+    assert refused.value.code == "cluster-config"
+
+
+def kubeconfig(file: Path, *names: str, current: str = "") -> None:
+    contexts = [{"name": n, "context": {"cluster": "c", "user": "u"}} for n in names]
+    clusters = [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}]
+    file.write_text(json.dumps({"current-context": current, "contexts": contexts, "clusters": clusters, "users": []}))
+
+
+@pytest.mark.parametrize("context", ["stagin", ""])
+def test_a_context_that_is_not_there_is_told_with_those_that_are(
+    context: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubeconfig(tmp_path / "one", "staging", "kind-a", current="gone")
+    kubeconfig(tmp_path / "two", "prod", current="gone")
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'one'}:{tmp_path / 'two'}")
+    with pytest.raises(ConfigError) as refused:
+        open_cluster(context)
+    assert (context or "gone") in refused.value.found
+    assert refused.value.allowed == "Its contexts: kind-a, prod, staging."
+    assert "TIDEGATE_ARGO_CONTEXT" in refused.value.hint
+    assert open_cluster("prod").address == "https://127.0.0.1:1"
+
+
+def test_of_many_contexts_ten_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kubeconfig(tmp_path / "many", *(f"c{i:02}" for i in range(13)))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "many"))
+    with pytest.raises(ConfigError) as refused:
+        open_cluster("absent")
+    assert refused.value.allowed.endswith("c08, c09 and 3 more.")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "a: [", "contexts: 3", "contexts: [{}]", "contexts: [a]", "\0"])
+def test_a_kubeconfig_that_cannot_be_read_is_told_and_no_traceback(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken").write_text(text)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "broken"))
+    with pytest.raises(ConfigError) as refused:
+        open_cluster("absent")
     assert refused.value.code == "cluster-config"
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from yaml import YAMLError
+
 from tidegate.engines.argo.cluster import Action, Change, Kind, Object, kind_of, selector
 from tidegate.errors import ClusterError, ConfigError, Conflict, NotFound
 
@@ -20,6 +22,8 @@ STRICT = {"fieldValidation": "Strict"}  # a field that the server does not know 
 CONNECT_SECONDS, READ_SECONDS = 5, 60
 PAGE = 500
 _DENIED = (401, 403)
+NAMED = 10  # contexts in an error
+_UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, YAMLError)  # what a broken kubeconfig raises
 
 
 def open_cluster(context: str = "") -> KubeCluster:
@@ -36,25 +40,47 @@ def open_cluster(context: str = "") -> KubeCluster:
             "the Python package kubernetes is not here", hint="pip install 'tidegate[argo]'", code="extra-missing"
         ) from e
     settings = client.Configuration()
+    file = os.environ.get("KUBECONFIG") or "~/.kube/config"  # the client looks only once, when it is imported
     try:
         if not context and _in_pod():
             config.load_incluster_config(client_configuration=settings)
         else:
-            file = os.environ.get("KUBECONFIG") or "~/.kube/config"  # the client looks only once, when it is imported
             config.load_kube_config(file, context or None, settings)
-    except (config.ConfigException, OSError, ValueError) as e:
-        raise ConfigError(
-            f"no cluster can be found: {str(e).splitlines()[0]}",
-            allowed="A kubeconfig (KUBECONFIG, else ~/.kube/config) with the context of [tool.tidegate.argo] context.",
-            hint="kubectl config get-contexts",
-            code="cluster-config",
-        ) from e
+    except (config.ConfigException, *_UNREADABLE) as e:
+        raise _no_cluster(e, file, context) from e
     settings.retries = Retry(1, redirect=False, backoff_factor=0.2)  # never of what changes something
     return KubeCluster(client.ApiClient(settings))
 
 
 def _in_pod() -> bool:
     return "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
+
+
+def _no_cluster(error: Exception, file: str, context: str) -> ConfigError:
+    names = _contexts(file)
+    found = f"no cluster can be found: {(str(error).splitlines() or [type(error).__name__])[0]}"
+    if not names:
+        allowed = "A kubeconfig (KUBECONFIG, else ~/.kube/config) with the context of [tool.tidegate.argo] context."
+        return ConfigError(found, allowed=allowed, hint="kubectl config get-contexts", code="cluster-config")
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ConfigError(
+        f"{file} has no context {context!r}" if context and context not in names else found,
+        allowed=f"Its contexts: {', '.join(names[:NAMED])}{more}.",
+        hint="context = … in [tool.tidegate.argo], or TIDEGATE_ARGO_CONTEXT; kubectl config get-contexts shows them all",
+        code="cluster-config",
+    )
+
+
+def _contexts(file: str) -> list[str]:
+    """The names of a kubeconfig's contexts, none where it cannot be read."""
+    from kubernetes.config import ConfigException
+    from kubernetes.config.kube_config import KubeConfigMerger
+
+    try:
+        merged = KubeConfigMerger(file).config
+        return sorted(str(c["name"]) for c in merged.value["contexts"]) if merged else []
+    except (ConfigException, *_UNREADABLE):
+        return []
 
 
 class KubeCluster:
