@@ -105,17 +105,29 @@ def test_a_cluster_with_the_manifests_and_two_secrets_is_all_right(cluster: Memo
     assert [f for f in findings(cluster) if not f.ok] == []
 
 
-def test_an_empty_cluster_lacks_everything_and_each_line_says_what_to_type() -> None:
-    found = [f for f in findings(MemoryCluster()) if f.ok is False]
+def test_an_empty_namespace_lacks_everything_and_each_line_says_what_to_type() -> None:
+    empty = MemoryCluster({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NS}})
+    found = [f for f in findings(empty) if f.ok is False]
     assert len(found) >= 8
     assert all(f.advice for f in found)
+
+
+def test_a_namespace_that_does_not_exist_is_said_once_and_what_would_be_in_it_is_not_looked_for(
+    cluster: MemoryCluster,
+) -> None:
+    nowhere = replace(SETTINGS, namespace="pipeline")
+    (line,) = wrong(cluster, settings=nowhere)
+    assert line.startswith("namespace: pipeline does not exist, so nothing in it was checked → kubectl create namespace")
+    assert "docs/argo.md" in line
+    assert unknown(cluster, settings=nowhere) == []
+    assert [f.what.partition(":")[0] for f in findings(cluster, settings=nowhere)][-1] == "namespace"
 
 
 @pytest.mark.parametrize(
     ("kind", "name", "said"),
     [
         (CRD, "cronworkflows.argoproj.io", "no cronworkflows → install"),
-        (NAMESPACE, NS, "there is no pipelines → kubectl apply -k"),
+        (NAMESPACE, NS, "pipelines does not exist, so nothing in it was checked → kubectl apply -k manifests/argo;"),
         (SERVICE_ACCOUNT, "tidegate-run", "no tidegate-run → kubectl apply -k"),
         (SERVICE_ACCOUNT, "tidegate-executor", "no tidegate-executor → kubectl apply -k"),
         (ROLE_BINDING, "tidegate-executor", "tidegate-executor may not create workflowtaskresults"),
@@ -314,4 +326,4 @@ def test_without_a_cluster_the_command_says_so_and_exits_3(tmp_path: Path) -> No
     assert done.returncode == 3, done.stderr
     last = json.loads(done.stdout.splitlines()[-1])
     assert last["ok"] is False
-    assert last["advice"] == "kubectl config get-contexts"
+    assert last["advice"].endswith("kubectl config get-contexts")

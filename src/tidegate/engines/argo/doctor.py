@@ -1,6 +1,6 @@
 """What runs on Argo need of a cluster, checked: what was found, and what to type where something is missing.
 
-A check is a generator in ``CHECKS``; it reads the cluster and changes nothing in it. What we may not look at is said to
+A check is a generator in ``CHECKS``, or, where it is about what is in the namespace, in ``INSIDE``; it reads the cluster and changes nothing in it. What we may not look at is said to
 be unknown, which is no failure: ``tidegate-submit`` may neither read Secrets nor ask about other accounts.
 """
 
@@ -31,6 +31,8 @@ from tidegate.store.open import OBJECT_SCHEMES
 APPLY = "kubectl apply -k manifests/argo"
 _ADMIN = "not checked: let somebody who may look run tidegate doctor --engine argo"
 _OWN_SUBMIT = f"{APPLY}, unless people and CI have accounts of their own"
+_OVERLAY = "then kubectl apply -k an overlay of manifests/argo (docs/argo.md)"
+_ELSEWHERE = "[tool.tidegate.argo] namespace = one of kubectl get namespaces"
 _POLICIES = "attach the policies of manifests/argo/store"
 SUBMIT_ACCOUNT = "tidegate-submit"
 STEP_LABELS = {WORKFLOW_LABEL: "", "app.kubernetes.io/managed-by": "tidegate"}
@@ -102,18 +104,36 @@ Check = Callable[[Ward], Iterator[Finding]]
 
 
 def examine(ward: Ward) -> Iterator[Finding]:
-    """Yield what every check finds; only the first when the cluster does not answer at all."""
+    """Yield what every check finds.
+
+    Only the first when the cluster does not answer at all, and nothing of the namespace where there is none: everything
+    in it would be missing too.
+    """
     try:
         yield Finding(True, f"cluster: Kubernetes {ward.cluster.version()} answers")
     except ClusterError as e:
         yield Finding(False, f"cluster: {e.found}", e.hint)
         return
-    for what, check in CHECKS.items():
+    yield from _run(ward, CHECKS)
+    if not _is_absent(ward):
+        yield from _run(ward, INSIDE)
+
+
+def _run(ward: Ward, checks: Mapping[str, Check]) -> Iterator[Finding]:
+    for what, check in checks.items():
         try:
             yield from check(ward)
         except ClusterError as e:
             unknown = e.code == "cluster-denied"
             yield Finding(None if unknown else False, f"{what}: {e.found}", _ADMIN if unknown else e.hint)
+
+
+def _is_absent(ward: Ward) -> bool:
+    """Whether we know that there is no namespace."""
+    try:
+        return ward.cluster.find(NAMESPACE, ward.namespace) is None
+    except ClusterError:
+        return False
 
 
 def _crds(ward: Ward) -> Iterator[Finding]:
@@ -155,9 +175,9 @@ def _pace(controller: Controller) -> Finding:
 def _namespace(ward: Ward) -> Iterator[Finding]:
     found = ward.cluster.find(NAMESPACE, ward.namespace)
     if found is None:
-        yield Finding(
-            False, f"namespace: there is no {ward.namespace}", f"{APPLY}, or set [tool.tidegate.argo] namespace"
-        )
+        ours, other = ward.namespace == ArgoSettings.namespace, f"kubectl create namespace {ward.namespace}, {_OVERLAY}"
+        what = f"namespace: {ward.namespace} does not exist, so nothing in it was checked"
+        yield Finding(False, what, f"{APPLY if ours else other}; or {_ELSEWHERE}")
         return
     level = (found["metadata"].get("labels") or {}).get("pod-security.kubernetes.io/enforce", "")
     label = f"kubectl label namespace {ward.namespace} pod-security.kubernetes.io/enforce=restricted --overwrite"
@@ -363,7 +383,10 @@ def _image(ward: Ward) -> Iterator[Finding]:
 CHECKS: Mapping[str, Check] = {
     "Argo Workflows": _crds,
     "controller": _controller,
+    "image": _image,
     "namespace": _namespace,
+}
+INSIDE: Mapping[str, Check] = {
     "accounts": _accounts,
     "rights of steps": _run_rights,
     "rights of the executor": _executor_rights,
@@ -371,5 +394,4 @@ CHECKS: Mapping[str, Check] = {
     "token": _token,
     "store": _stores,
     "network": _network,
-    "image": _image,
 }
