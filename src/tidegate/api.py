@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidegate.author.images import UNRESOLVED, check_code, check_pinned, read_lock
+from tidegate.author.images import check_code, check_families, check_pinned, family_of, read_lock
 from tidegate.engines.base import Arguments, Engine, check_arguments, check_given
 from tidegate.engines.local.engine import LocalEngine, check_host
 from tidegate.engines.local.host import read_host
@@ -200,15 +200,14 @@ def _check_engine(prepared: Prepared, options: Options) -> None:
     if options.engine == LOCAL:
         return check_host(prepared.plan, read_host(prepared.project))
     check_store(options.store or prepared.project.store_uri)
-    check_images(prepared, mutable=options.mutable_images)
     if options.engine == KFP:
         from tidegate.engines.kfp import support
 
+        check_images(prepared, mutable=options.mutable_images)
         return support.check(prepared.plan)
-    from tidegate.engines.argo.start import argo_settings
-    from tidegate.engines.argo.workflow import check_launcher
+    from tidegate.engines.argo.start import missing_launcher
 
-    return check_launcher(argo_settings(prepared.project))
+    return check_images(prepared, mutable=options.mutable_images, launcher=missing_launcher(prepared.project))
 
 
 def run(
@@ -400,9 +399,9 @@ def compile_for_argo(
     """
     from tidegate.engines.argo.dump import dump
     from tidegate.engines.argo.objects import objects
-    from tidegate.engines.argo.start import argo_settings
+    from tidegate.engines.argo.start import argo_settings, missing_launcher
 
-    check_images(prepared, mutable=mutable_images)
+    check_images(prepared, mutable=mutable_images, launcher=missing_launcher(prepared.project))
     for found in policies(prepared.plan):
         policy.check_parameters(found, parameters or {})
     given = check_given(prepared.plan, parameters or {})
@@ -441,25 +440,28 @@ def _run(
     return Run(outcome, store, *_mirror(store, run_id, options, prepared.project.setting("mlflow"), report))
 
 
-def check_images(prepared: Prepared, *, mutable: bool = False) -> None:
+def check_images(prepared: Prepared, *, mutable: bool = False, launcher: str = "") -> None:
     """Refuse what a cluster could not run: images without a digest, code that is not what the image holds.
 
     Args:
         prepared: what is to run there.
         mutable: allow images by tag; a family that was never pushed is refused all the same.
+        launcher: the family of the launcher, where the engine has no image for it.
 
     Raises:
-        DefinitionError: a mutable or unresolved image.
+        DefinitionError: a mutable image, or families without one.
         CodeMismatch: the component's code differs from ``images.lock``.
     """
-    lock = read_lock(prepared.project.root)
-    for executor in prepared.plan.executors.values():
-        if isinstance(executor, Container):
-            image = plain(executor.image)
-            if not placeholders(executor.image) and not (mutable and not image.startswith(UNRESOLVED)):
-                check_pinned(image)
-            if step := own_step(executor):
-                check_code(lock, image, step.function, step.code_digest)
+    root = prepared.project.root
+    containers = [e for e in prepared.plan.executors.values() if isinstance(e, Container)]
+    check_families((family_of(plain(e.image)) for e in containers), root, launcher)
+    lock = read_lock(root)
+    for executor in containers:
+        image = plain(executor.image)
+        if not placeholders(executor.image) and not mutable:
+            check_pinned(image)
+        if step := own_step(executor):
+            check_code(lock, image, step.function, step.code_digest)
 
 
 def policies(plan: Plan) -> list[policy.Policy]:

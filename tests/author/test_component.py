@@ -11,7 +11,7 @@ from google.protobuf import json_format
 from kfp import compiler, components, dsl
 
 from tidegate.author.closure import closure
-from tidegate.author.images import check_code, check_pinned, read_lock
+from tidegate.author.images import check_code, check_families, check_pinned, family_of, read_lock
 from tidegate.author.step import main
 from tidegate.author.testing import Artifact, run_component
 from tidegate.errors import CodeMismatch, ConfigError, DefinitionError
@@ -240,6 +240,23 @@ def test_an_image_without_a_digest_is_refused_for_a_cluster(image: str) -> None:
     with pytest.raises(DefinitionError) as e:
         check_pinned(image)
     assert e.value.code == "image-mutable"
+
+
+def test_families_without_an_image_are_named_at_once_with_what_to_type(tmp_path: Path) -> None:
+    wanted = [family_of(read_lock(tmp_path).image(n)) for n in ("sea", "train", "python:3.11")]
+    with pytest.raises(DefinitionError, match="these families: base, sea, train") as refused:
+        check_families(wanted, tmp_path, "base")
+    copies = "; ".join(f"cp -r TIDEGATE/images/base images/{n}" for n in ("base", "sea", "train"))
+    assert refused.value.hint.startswith(f"mkdir -p images; {copies} ")
+    assert refused.value.hint.endswith("tidegate images build base sea train --push REGISTRY")
+    assert "image = … in [tool.tidegate.argo]" in refused.value.allowed
+    for name in ("base", "sea", "train"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+    with pytest.raises(DefinitionError, match="these families: sea, train") as refused:
+        check_families(wanted, tmp_path)
+    assert refused.value.hint == "tidegate images build sea train --push REGISTRY"
+    assert "launcher" not in refused.value.allowed
+    check_families(["", family_of("python:3.11")], tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,20 @@ def test_a_damaged_cache_entry_is_set_aside_and_the_run_goes_on(project: Path) -
     assert list((project / ".tidegate" / "damaged").rglob("*"))
 
 
+def test_a_new_project_is_told_which_images_a_cluster_needs_and_how_to_get_them(project: Path) -> None:
+    (project / "steps" / "work.py").write_text(STEPS.replace("@tidegate.component\n", "@tidegate.component(image='sea')\n"))
+    words = ["run", "pipeline.py", "--engine", "argo", "--store", "s3://b/x", "--dry-run"]
+    said = tidegate(project, *words)
+    assert said.code == 2
+    assert "these families: base, sea" in said.err
+    assert "cp -r TIDEGATE/images/base images/sea" in said.err
+    assert "tidegate images build base sea --push REGISTRY" in said.err
+    said = tidegate(project, *words, "--allow-tags", env={"TIDEGATE_ARGO_IMAGE": "registry.example/tidegate"})
+    assert "the family: sea" in said.err, "the launcher's image is named; a family is no tag"
+    compiled = tidegate(project, "compile", "pipeline.py", "--to", "argo")
+    assert (compiled.code, "these families: base, sea" in compiled.err) == (2, True)
+
+
 def test_logs_of_a_run_come_in_the_order_in_which_its_steps_began(project: Path, tmp_path: Path) -> None:
     runs = Runs(LocalStore(project / ".tidegate"))
     runs.create(RunRecord("r", "work", "d", engine="argo"))

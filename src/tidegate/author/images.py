@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,25 +92,50 @@ def _family(name: str, body: Mapping[str, Any]) -> Family:
     return Family(image, environment, code)
 
 
-def check_pinned(image: str) -> None:
-    """Refuse an image a cluster could not run, or that could change between compiling and running.
+def family_of(image: str) -> str:
+    """The family whose image is not known that an image stands for; empty for every other image."""
+    return image.removeprefix(f"{UNRESOLVED}/") if image.startswith(f"{UNRESOLVED}/") else ""
+
+
+def check_families(missing: Iterable[str], root: Path, launcher: str = "") -> None:
+    """Refuse families without an image, all at once, saying how to get them.
+
+    Args:
+        missing: those that components name.
+        root: the project's root.
+        launcher: the one whose image brings inputs to steps in images of others, where the engine has none.
 
     Raises:
-        DefinitionError: the family was never pushed, or the reference has no digest.
+        DefinitionError: there is one (code ``family-missing``).
     """
-    hint = REBUILD
-    if image.startswith(UNRESOLVED + "/"):
-        found = f"the image family {image.partition('/')[2]!r} is not in images.lock"
-    elif not _PINNED.fullmatch(image):
-        found, hint = f"the image {image!r} has no digest", "Name it NAME@sha256:…, or let it change: --allow-tags"
-    else:
+    names = sorted({launcher, *missing} - {""})
+    if not names:
         return
+    build = f"tidegate images build {' '.join(names)} --push REGISTRY"
+    absent = [f"cp -r TIDEGATE/images/base images/{n}" for n in names if not (root / "images" / n).is_dir()]
+    copy = f"mkdir -p images; {'; '.join(absent)} (TIDEGATE: its repository, see docs/images.md there); then {build}"
+    setting = f" {launcher} holds the launcher: image = … in [tool.tidegate.argo] does too." if launcher else ""
     raise DefinitionError(
-        found,
-        allowed="A cluster runs images by digest, NAME@sha256:….",
-        hint=hint,
-        code="image-mutable",
+        f"images.lock names no image of {'these families' if len(names) > 1 else 'the family'}: {', '.join(names)}",
+        allowed=f"A cluster runs images that were pushed, by digest.{setting}",
+        hint=copy if absent else build,
+        code="family-missing",
     )
+
+
+def check_pinned(image: str) -> None:
+    """Refuse an image that could change between compiling and running.
+
+    Raises:
+        DefinitionError: the reference has no digest (code ``image-mutable``).
+    """
+    if not _PINNED.fullmatch(image):
+        raise DefinitionError(
+            f"the image {image!r} has no digest",
+            allowed="A cluster runs images by digest, NAME@sha256:….",
+            hint="Name it NAME@sha256:…, or let it change: --allow-tags",
+            code="image-mutable",
+        )
 
 
 def check_code(lock: ImagesLock, image: str, function: str, digest: str) -> None:

@@ -56,6 +56,11 @@ def argo_settings(project: Project) -> ArgoSettings:
     return settings if settings.image or not family else ArgoSettings(**{**settings.__dict__, "image": family.image})
 
 
+def missing_launcher(project: Project) -> str:
+    """The family whose image has to hold the launcher, empty where there is an image for it."""
+    return "" if argo_settings(project).image else LAUNCHER_FAMILY
+
+
 def check_control(plan: Plan, parameters: Mapping[str, Any]) -> None:
     """Refuse parameters that Argo decides by and that are too long to travel.
 
