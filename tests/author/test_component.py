@@ -231,8 +231,12 @@ def test_the_lock_gives_the_image_by_digest_and_its_code_is_checked(shop: Path) 
     assert image == "registry.example/train@sha256:" + "1" * 64
     check_pinned(image)
     check_code(read_lock(shop), image, "shop.selling:sell", digest)
-    with pytest.raises(CodeMismatch, match="shop.selling:sell"):
+    with pytest.raises(CodeMismatch, match="shop.selling:sell") as refused:
         check_code(read_lock(shop), image, "shop.selling:sell", "sha256:" + "2" * 64)
+    assert refused.value.hint == "tidegate images build train --push REGISTRY"
+    with pytest.raises(CodeMismatch, match="holds none") as refused:
+        check_code(read_lock(shop), image, "steps.new:sell", "sha256:" + "2" * 64)
+    assert "'steps' goes into files of [tool.tidegate.images-build]" in refused.value.hint
 
 
 @pytest.mark.parametrize("image", ["tidegate.invalid/train", "python:3.11", "registry.example/train:latest"])

@@ -26,6 +26,7 @@ from typing import Any
 from tidegate.errors import CodeMismatch, ConfigError, DefinitionError
 
 UNRESOLVED = "tidegate.invalid"
+_FILES = "[tool.tidegate.images-build]"
 REBUILD = "tidegate images build --push REGISTRY"
 _FAMILY = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _PINNED = re.compile(r".+@sha256:[0-9a-f]{64}")
@@ -151,10 +152,11 @@ def check_code(lock: ImagesLock, image: str, function: str, digest: str) -> None
         CodeMismatch: the image holds other code, or none of that name.
     """
     for name, family in lock.families.items():
-        if family.image == image and family.code.get(function) != digest:
+        if family.image == image and (held := family.code.get(function)) != digest:
+            left_out = f"; before, where it is missing there, {function.partition('.')[0]!r} goes into files of {_FILES}"
             raise CodeMismatch(
                 f"component {function} has the code {digest[:19]}… here, "
-                f"the image of family {name!r} holds {(family.code.get(function) or 'none')[:19]}",
+                f"the image of family {name!r} holds {(held or 'none')[:19]}",
                 allowed="The code in the image and the code in the working tree are the same.",
-                hint=REBUILD,
+                hint=f"tidegate images build {name} --push REGISTRY{'' if held else left_out}",
             )
