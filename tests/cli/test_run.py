@@ -269,7 +269,9 @@ def test_a_damaged_cache_entry_is_set_aside_and_the_run_goes_on(project: Path) -
 
 
 def test_a_new_project_is_told_which_images_a_cluster_needs_and_how_to_get_them(project: Path) -> None:
-    (project / "steps" / "work.py").write_text(STEPS.replace("@tidegate.component\n", "@tidegate.component(image='sea')\n"))
+    (project / "steps" / "work.py").write_text(
+        STEPS.replace("@tidegate.component\n", "@tidegate.component(image='sea')\n")
+    )
     words = ["run", "pipeline.py", "--engine", "argo", "--store", "s3://b/x", "--dry-run"]
     said = tidegate(project, *words)
     assert said.code == 2

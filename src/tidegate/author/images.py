@@ -153,7 +153,9 @@ def check_code(lock: ImagesLock, image: str, function: str, digest: str) -> None
     """
     for name, family in lock.families.items():
         if family.image == image and (held := family.code.get(function)) != digest:
-            left_out = f"; before, where it is missing there, {function.partition('.')[0]!r} goes into files of {_FILES}"
+            left_out = (
+                f"; before, where it is missing there, {function.partition('.')[0]!r} goes into files of {_FILES}"
+            )
             raise CodeMismatch(
                 f"component {function} has the code {digest[:19]}… here, "
                 f"the image of family {name!r} holds {(held or 'none')[:19]}",

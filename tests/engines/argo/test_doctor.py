@@ -117,7 +117,9 @@ def test_a_namespace_that_does_not_exist_is_said_once_and_what_would_be_in_it_is
 ) -> None:
     nowhere = replace(SETTINGS, namespace="pipeline")
     (line,) = wrong(cluster, settings=nowhere)
-    assert line.startswith("namespace: pipeline does not exist, so nothing in it was checked → kubectl create namespace")
+    assert line.startswith(
+        "namespace: pipeline does not exist, so nothing in it was checked → kubectl create namespace"
+    )
     assert "docs/argo.md" in line
     assert unknown(cluster, settings=nowhere) == []
     assert [f.what.partition(":")[0] for f in findings(cluster, settings=nowhere)][-1] == "namespace"
