@@ -25,10 +25,10 @@ def build_image(name: str, scratch: Path) -> str:
     return f"{setting.PULLED_FROM}/tidegate-test/{name}@{digest}"
 
 
-def build_families(root: Path, base: str, *families: str) -> None:
-    """Build the families of a working tree with its own tidegate; its images.lock names them as pods do."""
+def build_families(root: Path, base: str, *families: str, source: Path | None = None) -> None:
+    """Build the families of a working tree with its own tidegate, or another's; its images.lock names them as pods do."""
     words = ["images", "build", *families, "--push", f"{setting.REGISTRY}/tidegate-test", "--base", base]
-    env = {**PLAIN, "PYTHONPATH": str(root / "src")}
+    env = {**PLAIN, "PYTHONPATH": str(source or root / "src")}
     done = subprocess.run([sys.executable, "-m", "tidegate", *words], env=env, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lock = root / "images.lock"
