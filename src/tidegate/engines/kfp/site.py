@@ -20,7 +20,8 @@ from tidegate.engines.values import Values
 from tidegate.errors import NotFound, ParameterError, StepFailed
 from tidegate.ir.placeholder import Placeholder, substitute
 from tidegate.plan.build import build
-from tidegate.plan.model import ArtifactSlot, Constant, Dag, Interface, Plan, Task
+from tidegate.plan.events import SUCCEEDED
+from tidegate.plan.model import ArtifactSlot, Constant, Dag, FinalStatus, Interface, Plan, Task
 from tidegate.plan.value import Artifact, coerce
 from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs, digest_path
@@ -131,7 +132,7 @@ class Site:
     def _parameters(self, task: Task, said: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         declared = task.component.interface.parameters
         extra = {n: v for n, v in said.items() if n not in declared}
-        found = {n: v for n, v in said.items() if n in declared} | self._again(task, said)
+        found = {n: v for n, v in said.items() if n in declared} | self._again(task, said) | _statuses(task, said)
         try:
             values = {n: coerce(v, declared[n].type, f"the input {n!r}") for n, v in found.items() if v is not None}
         except ParameterError as e:
@@ -166,6 +167,12 @@ class Site:
         return Artifact(
             name, self.blobs.uri(content.digest), slot.type, content.digest, content.kind, content.size, metadata
         )
+
+
+def _statuses(task: Task, said: Mapping[str, Any]) -> dict[str, Any]:
+    """How what an exit task waited for ended: KFP says COMPLETE, by MLMD's states, where its proto has SUCCEEDED."""
+    given = {n: said[n] for n, s in task.parameters.items() if isinstance(s, FinalStatus) and n in said}
+    return {n: {**v, "state": SUCCEEDED} for n, v in given.items() if v.get("state") == "COMPLETE"}
 
 
 def find(plan: Plan, path: str) -> Task:

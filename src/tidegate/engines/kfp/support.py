@@ -7,14 +7,27 @@ to that one; later ones are believed to do what their SDK says.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from tidegate.engines.own import own_step
 from tidegate.errors import DefinitionError
-from tidegate.ir.placeholder import Placeholder, placeholders
-from tidegate.plan.model import Container, Dag, Plan, Task
+from tidegate.ir.placeholder import Concat, IfPresent, Placeholder, parse, placeholders
+from tidegate.plan.model import (
+    Component,
+    Constant,
+    Container,
+    Dag,
+    FinalStatus,
+    FromInput,
+    FromTask,
+    Importer,
+    Plan,
+    Task,
+)
 
 MEASURED = (2, 14)
+_UNKNOWN = ("pipeline_job_schedule_time_utc", "pipeline_root")
 _SETTINGS = {
     "workspace": "a workspace (its claim is made and not mounted)",
     "resourceTtlOnCompletion": "a time to live of finished runs",
@@ -102,6 +115,102 @@ def _metadata(plan: Plan) -> Iterator[Lack]:
         yield Lack("kfp-placeholder", f"the placeholder for the metadata of {asked[0].name!r}", "Read it in the code.")
 
 
+def _items(plan: Plan) -> Iterator[Lack]:
+    """KFP gives the items of a list whose items have no type as text, and then refuses them."""
+    for dag in _dags(plan.root):
+        types = {n: p.type for n, p in dag.interface.parameters.items()}
+        for task in dag.body.tasks.values() if isinstance(dag.body, Dag) else ():
+            for name, source in task.parameters.items():
+                wanted = task.component.interface.parameters.get(name)
+                if not (wanted and isinstance(source, FromInput) and not source.path):
+                    continue
+                if types.get(source.name) == "STRING" != wanted.type:
+                    yield Lack(
+                        "kfp-loop-item",
+                        f"items without a type, which are text there ({task.name}.{name} is no text)",
+                        "Declare the list's items: list[int], list[dict].",
+                    )
+
+
+def _left_out(plan: Plan) -> Iterator[Lack]:
+    """An artifact that a nested pipeline is not given, and passes on: its driver does not find it."""
+    for task in tasks(plan.root.body):
+        body = task.component.body
+        if not isinstance(body, Dag):
+            continue
+        for name in set(task.component.interface.artifacts) - set(task.artifacts):
+            if any(FromInput(name) in inner.artifacts.values() for inner in body.tasks.values()):
+                found = f"an optional artifact that the nested pipeline {task.name} is not given ({name})"
+                yield Lack("kfp-optional-artifact", found, "Make two nested pipelines, with it and without.")
+
+
+def _statuses(plan: Plan) -> Iterator[Lack]:
+    """KFP says COMPLETE where the SDK says SUCCEEDED; the launcher puts that right, which only components of ours have."""
+    for task in tasks(plan.root.body):
+        executor = plan.executors.get(task.component.body) if isinstance(task.component.body, str) else None
+        told = any(isinstance(s, FinalStatus) for s in task.parameters.values())
+        if told and not (isinstance(executor, Container) and own_step(executor)):
+            found = f"a PipelineTaskFinalStatus (its state is COMPLETE there, not SUCCEEDED; {task.name})"
+            yield Lack("kfp-final-status", found, "Write the exit task as @tidegate.component.")
+
+
+def _ignored(plan: Plan) -> Iterator[Lack]:
+    for task in tasks(plan.root.body):
+        if task.always and any(isinstance(s, FromTask) for s in (*task.parameters.values(), *task.artifacts.values())):
+            found = f"ignore_upstream_failure on a task with an input from upstream (empty there; {task.name})"
+            yield Lack("kfp-ignored-output", found, "Order the two with .after(), and pass nothing.")
+
+
+def _importers(plan: Plan) -> Iterator[Lack]:
+    for executor in plan.executors.values():
+        deep = isinstance(executor, Importer) and any(isinstance(v, Mapping) for v in executor.metadata.values())
+        if deep:
+            yield Lack(
+                "kfp-importer-metadata", "mappings in an importer's metadata (one level more there)", "Keep it flat."
+            )
+
+
+def _structures(plan: Plan) -> Iterator[Lack]:
+    for container in _containers(plan):
+        for template in (*container.command, *container.args, *container.env.values()):
+            if isinstance(template, Concat):
+                yield Lack("kfp-concat", "dsl.ConcatPlaceholder (its JSON is the argument)", "Join it in the command.")
+            elif isinstance(template, IfPresent):
+                yield Lack(
+                    "kfp-if-present",
+                    f"dsl.IfPresentPlaceholder({template.input!r}) (its JSON may be the argument)",
+                    "Give the input a default, and decide in the command.",
+                )
+
+
+def _constants(plan: Plan) -> Iterator[Lack]:
+    for task in tasks(plan.root.body):
+        for source in task.parameters.values():
+            if isinstance(source, Constant) and source.has_placeholder:
+                yield from _constant(task.name, source.value)
+
+
+def _constant(task: str, value: object) -> Iterator[Lack]:
+    for text in _texts(value):
+        for placeholder in placeholders(parse(text)):
+            if placeholder.form != "context":
+                continue
+            if placeholder.name in _UNKNOWN:
+                yield Lack("kfp-placeholder", f"the placeholder {placeholder.name} ({task})", "Give it as a parameter.")
+            elif text != f"{{{{$.{placeholder.name}}}}}":
+                found = f"the placeholder {placeholder.name} with other text around it ({task})"
+                yield Lack("kfp-placeholder-text", found, "Pass the placeholder alone, and join it in the code.")
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (t for v in value.values() for t in _texts(v))
+    elif isinstance(value, list | tuple):
+        yield from (t for v in value for t in _texts(v))
+
+
 def _output_lists(plan: Plan) -> Iterator[Lack]:
     for task in tasks(plan.root.body):
         lists = [n for n, slot in task.component.interface.output_artifacts.items() if slot.is_list]
@@ -110,7 +219,27 @@ def _output_lists(plan: Plan) -> Iterator[Lack]:
 
 
 _ALWAYS: tuple[Rule, ...] = (_root, _names)
-_OLD: tuple[Rule, ...] = (_settings, _artifact_loops, _security, _metadata, _output_lists)
+_OLD: tuple[Rule, ...] = (
+    _settings,
+    _artifact_loops,
+    _items,
+    _left_out,
+    _statuses,
+    _ignored,
+    _importers,
+    _security,
+    _metadata,
+    _structures,
+    _constants,
+    _output_lists,
+)
+
+
+def _dags(component: Component) -> Iterator[Component]:
+    if isinstance(component.body, Dag):
+        yield component
+        for task in component.body.tasks.values():
+            yield from _dags(task.component)
 
 
 def tasks(body: Dag | str) -> Iterator[Task]:

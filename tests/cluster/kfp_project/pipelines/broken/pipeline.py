@@ -1,7 +1,8 @@
 """The second step fails by its own fault."""
 
-from components.kit.component import add, divide
 from kfp import dsl
+
+from components.kit.component import add, divide
 
 
 @dsl.pipeline(name="kfp-broken")

@@ -1,7 +1,8 @@
 """The second step fails until a ConfigMap says that the gate is open."""
 
-from components.kit.component import add, gate
 from kfp import dsl, kubernetes
+
+from components.kit.component import add, gate
 
 
 @dsl.pipeline(name="kfp-gated")

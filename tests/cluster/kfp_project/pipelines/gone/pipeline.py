@@ -1,7 +1,8 @@
 """Its pipeline is deleted on the server between two runs."""
 
-from components.kit.component import add
 from kfp import dsl
+
+from components.kit.component import add
 
 
 @dsl.pipeline(name="kfp-gone")

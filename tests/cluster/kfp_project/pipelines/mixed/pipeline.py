@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-from components.kit.component import add, joined, read, shown, told, write
 from kfp import dsl
+
+from components.kit.component import add, joined, read, shown, told, write
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)

@@ -1,7 +1,8 @@
 """A step that takes its time."""
 
-from components.kit.component import add, nap
 from kfp import dsl
+
+from components.kit.component import add, nap
 
 
 @dsl.pipeline(name="kfp-slow")

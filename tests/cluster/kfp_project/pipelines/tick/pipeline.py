@@ -1,7 +1,8 @@
 """What a schedule starts."""
 
-from components.kit.component import nap
 from kfp import dsl
+
+from components.kit.component import nap
 
 
 @dsl.pipeline(name="kfp-tick")
