@@ -44,13 +44,18 @@ def breaks(n: int) -> float:
         raise ValueError("n is below zero")
     return float("nan")
 
+@tidegate.component(image="registry.example/train@sha256:%s")
+def ended(status: dsl.PipelineTaskFinalStatus) -> str:
+    return status.state
+
 @dsl.pipeline(name="handed")
 def handed(n: int = 3):
     with dsl.ParallelFor([1, 2]) as item:
         rows = make(n=n, told=[item, "x"])
         read(rows=rows.outputs["rows"])
-    breaks(n=n)
-""" % (("0" * 64,) * 3)
+    with dsl.ExitHandler(ended()):
+        breaks(n=n)
+""" % (("0" * 64,) * 4)
 
 
 class Pods:
@@ -166,8 +171,8 @@ def test_bytes_that_changed_on_the_way_are_not_taken_for_what_was_made(pods: Pod
     ("n", "code", "message"), [(-1, "step-failed", "n is below zero"), (1, "kfp-number", "the number nan")]
 )
 def test_a_step_that_fails_says_why_in_its_record(pods: Pods, n: int, code: str, message: str) -> None:
-    assert pods.run("breaks", given("run-1", parameters={"n": n})) == 1
-    record = pods.runs.find_step("run-1", "breaks")
+    assert pods.run("exit-handler-3/breaks", given("run-1", parameters={"n": n})) == 1
+    record = pods.runs.find_step("run-1", "exit-handler-3/breaks")
     assert record
     assert record.error
     assert (record.state, record.error["code"]) == (FAILED, code)
@@ -175,12 +180,12 @@ def test_a_step_that_fails_says_why_in_its_record(pods: Pods, n: int, code: str,
 
 
 def test_a_second_try_is_recorded_as_one_and_its_log_stands_behind_the_first(pods: Pods) -> None:
-    pods.run("breaks", given("run-1", parameters={"n": -1}))
-    pods.run("breaks", given("run-1", parameters={"n": -2}), attempt=1)
-    record = pods.runs.find_step("run-1", "breaks")
+    pods.run("exit-handler-3/breaks", given("run-1", parameters={"n": -1}))
+    pods.run("exit-handler-3/breaks", given("run-1", parameters={"n": -2}), attempt=1)
+    record = pods.runs.find_step("run-1", "exit-handler-3/breaks")
     assert record
     assert record.attempts == 2
-    assert b"== attempt 2" in pods.runs.read_log("run-1", "breaks")
+    assert b"== attempt 2" in pods.runs.read_log("run-1", "exit-handler-3/breaks")
 
 
 def test_a_pod_whose_store_has_not_the_definition_says_so(pods: Pods) -> None:
@@ -255,3 +260,12 @@ def test_the_log_of_a_step_is_in_the_store_while_it_runs_without_secrets_and_wit
         while not (seen := pods.runs.find_log("run-1", MAKE)):
             pass
     assert seen == b"the key is ***\n"
+
+
+@pytest.mark.parametrize(("said", "state"), [("COMPLETE", "SUCCEEDED"), ("FAILED", "FAILED")])
+def test_an_exit_task_of_ours_is_told_as_everywhere_how_it_ended(pods: Pods, said: str, state: str) -> None:
+    status = {"state": said, "pipelineTaskName": "exit-handler-1", "pipelineJobResourceName": "w", "error": {}}
+    assert pods.run("ended", given("run-1", parameters={"status": status})) == 0
+    record = pods.runs.find_step("run-1", "ended")
+    assert record
+    assert record.outputs["parameters"] == {"Output": state}

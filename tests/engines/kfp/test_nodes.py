@@ -45,6 +45,22 @@ def flow(limit: int = 2) -> int:
     return answer.output
 
 
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def told(status: dsl.PipelineTaskFinalStatus) -> str:  # type: ignore[empty-body]
+    ...
+
+
+@dsl.pipeline(name="guarded")
+def guarded():
+    with dsl.ExitHandler(told()):
+        inner(a=1)
+
+
+@dsl.pipeline(name="single")
+def single():
+    inner(a=1)
+
+
 def plan() -> Plan:
     return build(of_pipeline(flow, "").spec)
 
@@ -65,6 +81,8 @@ def details() -> list[Detail]:
             "condition-1/for-loop-3[10]/for-loop-5[0]/show",
             0,
         ),
+        ("w.root.exit-handler-1.onExit.told.executor", "told", 0),
+        ("w.root.inner.exit-handler-1.onExit.told.executor(1)", "inner/told", 1),
         ("w.root.iteration-item.executor", "iteration-item", 0),
     ],
 )
@@ -109,14 +127,44 @@ def test_a_step_whose_driver_says_that_there_is_nothing_to_do_is_cached() -> Non
         Detail("show", "SKIPPED"),
         Detail("use-driver", "RUNNING"),
     ]
-    states = {s.path: s.state for s in Tree(nodes).steps(plan())}
+    states = {s.path: s.state for s in Tree(nodes).steps(build(of_pipeline(single, "").spec))}
     assert states == {"inner/show": CACHED, "inner/use": ""}
 
 
 def test_a_step_whose_driver_failed_failed() -> None:
     nodes = [Detail("w", "RUNNING", pods=("w-1",)), Detail("show-driver", "FAILED", error="no such secret")]
-    [step] = Tree(nodes).steps(plan())
+    [step] = Tree(nodes).steps(build(of_pipeline(single, "").spec))
     assert (step.path, step.state, step.error) == ("inner/show", FAILED, "no such secret")
+
+
+def test_a_hook_of_a_task_is_the_exit_task() -> None:
+    name = "w.root.exit-handler-1.onExit.told"
+    nodes = [
+        Detail("w", "RUNNING", pods=(node_id("w", "w.root-driver"),)),
+        Detail("exit-handler-1.onExit", "SUCCEEDED", pods=(node_id("w", f"{name}-driver"),)),
+        Detail("told-driver", "SUCCEEDED", pods=(node_id("w", name),)),
+        Detail("told", "FAILED", pods=(node_id("w", f"{name}.executor"),)),
+    ]
+    states = {s.path: s.state for s in Tree(nodes).steps(build(of_pipeline(guarded, "").spec))}
+    assert states == {"told": FAILED}
+
+
+def test_a_step_is_not_taken_for_another_of_its_name_that_has_not_begun() -> None:
+    name = "w.root.condition-1.for-loop-3.iteration-iterations(1:1).iteration-item.for-loop-5"
+    turn = f"{name}.iteration-iterations(0:0).iteration-item.show"
+    iterations = [Detail("iteration-iterations", "RUNNING", pods=tuple(
+        node_id("w", f"w.root.condition-1.for-loop-3.iteration-iterations({i}:{i})") for i in (0, 1)
+    ))]  # fmt: skip
+    inner_turns = Detail("for", "RUNNING", pods=(node_id("w", f"{name}.iteration-iterations(0:0)"),))
+    nodes = [
+        Detail("w", "RUNNING", pods=(node_id("w", "w.root-driver"),)),
+        *iterations,
+        inner_turns,
+        Detail("show-driver", "SUCCEEDED", pods=(node_id("w", turn),)),
+        Detail("show", "SUCCEEDED", pods=(node_id("w", f"{turn}.executor"),)),
+    ]
+    states = {s.path: s.state for s in Tree(nodes).steps(plan())}
+    assert states == {"condition-1/for-loop-3[1]/for-loop-5[0]/show": SUCCEEDED}
 
 
 def test_a_run_without_nodes_has_no_steps() -> None:

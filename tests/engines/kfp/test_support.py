@@ -59,6 +59,11 @@ def maybe(text: str = "") -> str:
 
 
 @component
+def sums(xs: list) -> int:
+    return sum(xs)
+
+
+@component
 def told(status: dsl.PipelineTaskFinalStatus) -> str:
     return status.state
 
@@ -129,6 +134,18 @@ def imported(metadata: dict) -> None:
     read(data=dsl.importer(artifact_uri="s3://b/k", artifact_class=dsl.Dataset, metadata=metadata).output)
 
 
+def collected_skips() -> None:
+    with dsl.ParallelFor([1, 2]) as item, dsl.If(item > 1):
+        made = add(a=item, b=0)
+    sums(xs=dsl.Collected(made.output))
+
+
+def collected() -> None:
+    with dsl.ParallelFor([1, 2]) as item:
+        made = add(a=item, b=0)
+    sums(xs=dsl.Collected(made.output))
+
+
 def security() -> None:
     kubernetes.set_security_context(say(text="x"), run_as_user=1)
 
@@ -141,6 +158,9 @@ CASES: dict[str, tuple[str, Callable[[], Any]]] = {
     "final-status": ("kfp-final-status", final_status),
     "ignored": ("kfp-ignored-output", lambda: maybe(text=fails().output).ignore_upstream_failure()),
     "importer": ("kfp-importer-metadata", lambda: imported({"deep": {"n": 1}})),
+    "collected": ("kfp-collected-condition", collected_skips),
+    "inside": ("kfp-number-inside", lambda: mapped(x={"n": add(a=1, b=2).output})),
+    "create-time": ("kfp-placeholder", lambda: say(text=dsl.PIPELINE_JOB_CREATE_TIME_UTC_PLACEHOLDER)),
     "security": ("kfp-security-context", security),
     "concat": ("kfp-concat", lambda: joined(text="x")),
     "if-present": ("kfp-if-present", lambda: chosen()),
@@ -204,6 +224,8 @@ def keys() -> None:
         lambda: optional(data=write(text="x").outputs["out"]),
         lambda: read(),
         plain_exit,
+        collected,
+        lambda: mapped(x={"s": say(text="x").output, "n": 1}),
         ignored_alone,
         lambda: imported({"n": 1}),
         lambda: say(text=dsl.PIPELINE_TASK_NAME_PLACEHOLDER),

@@ -2,7 +2,8 @@
 
 KFP compiles a dag to nested templates, a loop to ``iteration-iterations(2:2).iteration-item``, and a task's container
 to ``TASK.executor``: ``fraud-x7k.root.for-loop-1.iteration-iterations(2:2).iteration-item.train.executor(1)`` is the
-second try of ``for-loop-1[2]/train``.
+second try of ``for-loop-1[2]/train``. A task that runs when another has ended, however it did, is a hook of that one:
+``root.exit-handler-1.onExit.told.executor`` is ``told``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from tidegate.errors import StepFailed
 _ITERATION = re.compile(r"iteration-iterations\((\d+):.*\)")
 _EXECUTOR = re.compile(r"executor(?:\((\d+)\))?")
 _ITEM = "iteration-item"
+ON_EXIT = "onExit"  # KFP makes a hook of a task that runs however another ended, and names it below that one
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ def _steps(parts: list[str]) -> list[str]:
     for part in parts:
         if path and (turn := _ITERATION.fullmatch(part)):
             path[-1] += f"[{turn[1]}]"
+        elif path and part == ON_EXIT:
+            path.pop()
         elif not (path and part == _ITEM and path[-1].endswith("]")):
             path.append(part)
     return path

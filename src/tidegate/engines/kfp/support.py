@@ -27,7 +27,7 @@ from tidegate.plan.model import (
 )
 
 MEASURED = (2, 14)
-_UNKNOWN = ("pipeline_job_schedule_time_utc", "pipeline_root")
+_UNKNOWN = ("pipeline_job_create_time_utc", "pipeline_job_schedule_time_utc", "pipeline_root")
 _SETTINGS = {
     "workspace": "a workspace (its claim is made and not mounted)",
     "resourceTtlOnCompletion": "a time to live of finished runs",
@@ -161,6 +161,41 @@ def _ignored(plan: Plan) -> Iterator[Lack]:
             yield Lack("kfp-ignored-output", found, "Order the two with .after(), and pass nothing.")
 
 
+def _collected(plan: Plan) -> Iterator[Lack]:
+    """What a loop gives where an iteration skips it: the driver of who collects it fails."""
+    for task in tasks(plan.root.body):
+        body = task.component.body
+        if not task.loop or not isinstance(body, Dag):
+            continue
+        for sources in (*body.output_parameters.values(), *body.output_artifacts.values()):
+            if len(sources) == 1 and body.tasks[sources[0].task].condition:
+                found = f"dsl.Collected of what a condition may skip ({task.name})"
+                yield Lack("kfp-collected-condition", found, "Give a value in each iteration: Else and OneOf.")
+
+
+def _inside(plan: Plan) -> Iterator[Lack]:
+    """KFP makes text of numbers inside lists and mappings; the launcher puts that right for components of ours."""
+    for dag in _dags(plan.root):
+        for task in dag.body.tasks.values() if isinstance(dag.body, Dag) else ():
+            executor = plan.executors.get(task.component.body) if isinstance(task.component.body, str) else None
+            if isinstance(executor, Container) and own_step(executor):
+                continue
+            for source in task.parameters.values():
+                if isinstance(source, Constant) and source.has_placeholder and not isinstance(source.value, str):
+                    named = {p.name for t in _texts(source.value) for p in placeholders(parse(t))}
+                    if any(_is_number(dag, task.parameters.get(n)) for n in named):
+                        found = f"a number from a step or an input inside a list or mapping (text there; {task.name})"
+                        yield Lack("kfp-number-inside", found, "Pass it by itself, or write @tidegate.component.")
+
+
+def _is_number(dag: Component, source: object) -> bool:
+    if isinstance(source, FromInput) and source.name in dag.interface.parameters:
+        return dag.interface.parameters[source.name].type != "STRING"
+    if isinstance(source, FromTask) and isinstance(dag.body, Dag):
+        return dag.body.tasks[source.task].component.interface.output_parameters[source.output].type != "STRING"
+    return False
+
+
 def _importers(plan: Plan) -> Iterator[Lack]:
     for executor in plan.executors.values():
         deep = isinstance(executor, Importer) and any(isinstance(v, Mapping) for v in executor.metadata.values())
@@ -227,6 +262,8 @@ _OLD: tuple[Rule, ...] = (
     _statuses,
     _ignored,
     _importers,
+    _collected,
+    _inside,
     _security,
     _metadata,
     _structures,
