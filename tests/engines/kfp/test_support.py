@@ -140,6 +140,12 @@ def collected_skips() -> None:
     sums(xs=dsl.Collected(made.output))
 
 
+def collected_nested() -> None:
+    with dsl.ParallelFor([1, 2]) as x, dsl.ParallelFor([10, 20]) as y:
+        made = add(a=x, b=y)
+    sums(xs=dsl.Collected(made.output))
+
+
 def collected() -> None:
     with dsl.ParallelFor([1, 2]) as item:
         made = add(a=item, b=0)
@@ -159,6 +165,7 @@ CASES: dict[str, tuple[str, Callable[[], Any]]] = {
     "ignored": ("kfp-ignored-output", lambda: maybe(text=fails().output).ignore_upstream_failure()),
     "importer": ("kfp-importer-metadata", lambda: imported({"deep": {"n": 1}})),
     "collected": ("kfp-collected-condition", collected_skips),
+    "nested": ("kfp-collected-nested", collected_nested),
     "inside": ("kfp-number-inside", lambda: mapped(x={"n": add(a=1, b=2).output})),
     "create-time": ("kfp-placeholder", lambda: say(text=dsl.PIPELINE_JOB_CREATE_TIME_UTC_PLACEHOLDER)),
     "security": ("kfp-security-context", security),

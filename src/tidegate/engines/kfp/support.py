@@ -173,6 +173,17 @@ def _collected(plan: Plan) -> Iterator[Lack]:
                 yield Lack("kfp-collected-condition", found, "Give a value in each iteration: Else and OneOf.")
 
 
+def _nested(plan: Plan) -> Iterator[Lack]:
+    """What a loop in a loop gives is one flat list for whoever collects it; the local engine gives a list of lists."""
+    for task in tasks(plan.root.body):
+        body = task.component.body
+        if task.loop and isinstance(body, Dag):
+            for sources in body.output_parameters.values():
+                if any(body.tasks[s.task].loop for s in sources):
+                    found = f"dsl.Collected of parameters over loops in each other (flat there; {task.name})"
+                    yield Lack("kfp-collected-nested", found, "Collect the inner loop in a step of the outer one.")
+
+
 def _inside(plan: Plan) -> Iterator[Lack]:
     """KFP makes text of numbers inside lists and mappings; the launcher puts that right for components of ours."""
     for dag in _dags(plan.root):
@@ -263,6 +274,7 @@ _OLD: tuple[Rule, ...] = (
     _ignored,
     _importers,
     _collected,
+    _nested,
     _inside,
     _security,
     _metadata,
