@@ -1,7 +1,8 @@
 """What runs on Argo need of a cluster, checked: what was found, and what to type where something is missing.
 
-A check is a generator in ``CHECKS``, or, where it is about what is in the namespace, in ``INSIDE``; it reads the cluster and changes nothing in it. What we may not look at is said to
-be unknown, which is no failure: ``tidegate-submit`` may neither read Secrets nor ask about other accounts.
+A check is a generator in ``CHECKS``, or, where it is about what is in the namespace, in ``INSIDE``; it reads the cluster
+and changes nothing in it. What we may not look at is said to be unknown, which is no failure: ``tidegate-submit`` may
+neither read Secrets nor ask about other accounts.
 """
 
 from __future__ import annotations
