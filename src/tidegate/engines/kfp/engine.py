@@ -50,6 +50,7 @@ class KfpEngine:
         backend: the backend.
         record: the run's first record; its id is KFP's.
         link: where people look at it.
+        secret: of the store, where the pods are.
         logs: pass on what steps of ours write.
         interrupted: asked when Ctrl-C is pressed: ``stop`` the run, or ``detach`` from it.
         before: when each step ended that had succeeded before the run was resumed, by path.
@@ -61,6 +62,7 @@ class KfpEngine:
     backend: Backend
     record: RunRecord
     link: str = ""
+    secret: str = "tidegate-store"
     logs: bool = False
     interrupted: Callable[[], str] = lambda: "stop"
     before: Mapping[str, float] = field(default_factory=dict)
@@ -208,8 +210,9 @@ class _Watch:
         message = (
             f"it left no record in {self.engine.store.uri}: its pod did not start, or cannot use the store; {found}"
         )
-        allowed = "A Secret with TIDEGATE_STORE and the keys to it, where the pods are; docs/kfp.md."
-        return {**error, "message": message, "allowed": allowed}
+        allowed = f"A pod that starts, with the Secret {self.engine.secret} of the store: {self.engine.link}"
+        hint = f"kubectl create secret generic {self.engine.secret} -n NAMESPACE --from-env-file=FILE (docs/kfp.md)"
+        return {**error, "message": message, "allowed": allowed, "hint": hint}
 
     def _show_log(self, path: str) -> None:
         """Pass on what a step of ours has written since; its pod puts it into the store as it goes."""

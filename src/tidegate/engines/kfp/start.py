@@ -163,7 +163,8 @@ def settle(run_id: str, store: Store, backend: Backend, settings: KfpSettings) -
 
 
 def _engine(record: RunRecord, store: Store, backend: Backend, settings: KfpSettings, how: Submission) -> KfpEngine:
-    return KfpEngine(store, backend, record, link(settings, backend.host, record.id), how.logs, how.interrupted)
+    shown = link(settings, backend.host, record.id)
+    return KfpEngine(store, backend, record, shown, settings.store_secret, how.logs, how.interrupted)
 
 
 def link(settings: KfpSettings, host: str, run_id: str) -> str:
