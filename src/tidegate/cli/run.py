@@ -97,7 +97,10 @@ def _stop_or_detach(progress: Progress) -> str:
         return "stop"
     try:
         with progress.paused():
-            answer = click.prompt("the run goes on in the cluster: stop it, or detach?", default="stop", err=True)
+            answer = click.prompt(
+                "the run goes on in the cluster: stop it, or detach?",
+                type=click.Choice(["stop", "s", "detach", "d"]), default="stop", show_choices=False, err=True,
+            )  # fmt: skip
     except (click.Abort, KeyboardInterrupt):  # no answer decides nothing: the run goes on
         return "detach"
     return "detach" if answer.strip().lower().startswith("d") else "stop"

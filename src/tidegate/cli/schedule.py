@@ -196,7 +196,10 @@ def history(name: str, limit: int, engine: str, store: str | None, json_: bool) 
         for each in happenings:
             _print(each.__dict__, json_, [_happening_text(each)])
         return
-    for run in _scheduler(engine, store).history(name, limit):
+    runs = _scheduler(engine, store).history(name, limit)
+    if not runs and not json_:
+        click.echo("no runs yet", err=True)
+    for run in runs:
         seconds = "" if run.seconds is None else f"{run.seconds:.1f} s"
         _print(run.__dict__, json_, [f"{run.run_id}  {run.state:<9}  {run.started or '-':<20}  {seconds}".rstrip()])
 
@@ -370,7 +373,8 @@ def _row_text(found: Standing, engine: str) -> list[str]:
     who = "KFP" if engine == api.KFP else "Argo"
     upcoming = "suspended" if found.suspended else f"next {_moment(found.next)}" if found.next else f"next: ask {who}"
     last = f"last {found.last.run_id} {found.last.state}" if found.last else "no run yet"
-    line = f"{found.name:<20}  {found.pipeline:<20}  {found.expression} ({found.zone})  {upcoming}  {last}"
+    when = found.expression if found.expression.startswith("every ") else f"{found.expression} ({found.zone})"
+    line = f"{found.name:<20}  {found.pipeline:<20}  {when}  {upcoming}  {last}"
     lines = [line]
     if found.trouble:
         lines.append(f"  {who} says: {found.trouble}")

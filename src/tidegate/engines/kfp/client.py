@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ class KfpBackend:
     def find_version(self, pipeline: str, prefix: str) -> Version | None:
         """Return the newest version of a pipeline whose name begins so."""
         with self._asked():
-            pipeline_id = self._client.get_pipeline_id(pipeline)
+            pipeline_id = self._pipeline(pipeline)
             if not pipeline_id:
                 return None
             found = self._pages(
@@ -107,7 +108,7 @@ class KfpBackend:
         with self._asked(), tempfile.TemporaryDirectory(prefix="tidegate-kfp-") as folder:
             file = Path(folder) / "pipeline.yaml"
             file.write_text(package)
-            pipeline_id = self._client.get_pipeline_id(pipeline)
+            pipeline_id = self._pipeline(pipeline)
             if not pipeline_id:
                 pipeline_id = self._client._pipelines_api.pipeline_service_create_pipeline(
                     {"display_name": pipeline, "namespace": self._settings.namespace or None}
@@ -116,6 +117,14 @@ class KfpBackend:
                 str(file), name, pipeline_id=pipeline_id, description=description
             )
             return Version(pipeline_id, made.pipeline_version_id, name)
+
+    def _pipeline(self, name: str) -> str:
+        """The id of a pipeline of our namespace, empty where there is none."""
+        named = {"key": "display_name", "operation": "EQUALS", "stringValue": name}
+        found = self._client.list_pipelines(
+            filter=json.dumps({"predicates": [named]}), namespace=self._settings.namespace or None
+        ).pipelines
+        return str(found[0].pipeline_id) if found else ""
 
     def start(self, start: Start) -> BackendRun:
         """Start a run."""
@@ -161,11 +170,15 @@ class KfpBackend:
         """Yield the newest runs of a recurring run first."""
         of_it = {"key": "recurring_run_id", "operation": "EQUALS", "stringValue": schedule}
         with self._asked():
-            found = self._client.list_runs(
-                page_size=min(limit, PAGE), sort_by="created_at desc", filter=json.dumps({"predicates": [of_it]}),
-                namespace=self._settings.namespace or None,
+            pages = self._pages(
+                lambda token: self._client.list_runs(
+                    page_token=token, page_size=min(limit, PAGE), sort_by="created_at desc",
+                    filter=json.dumps({"predicates": [of_it]}), namespace=self._settings.namespace or None,
+                ),
+                "runs",
             )  # fmt: skip
-        yield from map(_run, found.runs or ())
+            found = [*islice(pages, limit)]
+        yield from map(_run, found)
 
     def recurring(self, experiment: str) -> Iterator[Recurring]:
         """Yield the recurring runs of an experiment."""

@@ -79,7 +79,10 @@ class KfpEngine:
         except KeyboardInterrupt:
             if self.interrupted() == DETACH:
                 return Outcome(self.record.id, RUNNING, seconds=watch.seconds)
-            self.backend.terminate(self.record.id)
+            try:
+                self.backend.terminate(self.record.id)
+            except ClusterError as e:
+                raise watch.lost_sight(e, f"tidegate runs stop {self.record.id}") from e
             return watch.stopped()
 
     def ended(self, plan: Plan, run: BackendRun) -> OutcomeRecord:
@@ -122,10 +125,10 @@ class _Watch:
             except ClusterError as e:
                 unreachable = unreachable or self.engine.clock()
                 if e.code in ("cluster-denied", STORE_DIFFERS) or self.engine.clock() - unreachable > PATIENCE_SECONDS:
-                    raise self._lost_sight(e) from e
+                    raise self.lost_sight(e) from e
                 self.report(Notice(f"Kubeflow Pipelines does not answer, the run goes on there: {e.found}"))
             except NotFound as e:
-                raise self._lost_sight(e) from e
+                raise self.lost_sight(e) from e
             self.engine.pause(LOOK_SECONDS)
 
     def _settled(self, run: BackendRun) -> BackendRun:
@@ -146,14 +149,17 @@ class _Watch:
                 self.engine.pause(LOOK_SECONDS)
                 run = self.engine.backend.run(self.engine.record.id)
                 self.look(run)
-        return self.outcome(run, CANCELED)
+        if run.state not in FINAL:
+            return Outcome(run.id, RUNNING, seconds=self.seconds)
+        return self.outcome(run, SUCCEEDED if run.state == SUCCEEDED else CANCELED)
 
-    def _lost_sight(self, why: TidegateError) -> WatchLost:
+    def lost_sight(self, why: TidegateError, hint: str = "") -> WatchLost:
+        """The end of watching a run that goes on."""
         run_id = self.engine.record.id
         return WatchLost(
             f"run {run_id} goes on and can no longer be watched: {why.found}",
             allowed=why.allowed,
-            hint=why.hint or f"tidegate runs show {run_id}, or: {self.engine.link}",
+            hint=hint or why.hint or f"tidegate runs show {run_id}, or: {self.engine.link}",
             code=why.code if why.code == STORE_DIFFERS else "",
         )
 

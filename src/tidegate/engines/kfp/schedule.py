@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -22,9 +23,9 @@ from tidegate.engines.kfp import support
 from tidegate.engines.kfp.backend import FINAL, Backend, BackendRun, Recurrence, Recurring, Start, Version
 from tidegate.engines.kfp.prepare import Prepared, prepare
 from tidegate.engines.kfp.settings import KfpSettings
-from tidegate.engines.kfp.start import check_parameters, settle, version
+from tidegate.engines.kfp.start import check_parameters, settle, started_once, version
 from tidegate.engines.schedule import Applied, Order, Past, Standing
-from tidegate.errors import ClusterError, Conflict, NotFound, UsageError
+from tidegate.errors import ClusterError, Conflict, NotFound, Trouble, UsageError
 from tidegate.plan.build import build
 from tidegate.plan.model import Plan
 from tidegate.project import user_name
@@ -32,6 +33,7 @@ from tidegate.store.base import Store
 from tidegate.store.runs import RunRecord, Runs, iso, new_run_id
 from tidegate.store.schedules import KFP, ScheduleRecord, Schedules
 
+ALL = 1_000_000
 MOST = 10  # runs of a recurring run at a time; KFP's own limit
 REMEMBERED = 20  # recurring runs that a schedule was before
 LONGEST_NAME = 40  # of a pipeline or a project in a note
@@ -58,7 +60,7 @@ class Note:
     def text(self) -> str:
         """The note as a description."""
         said = {MARK: self.plan, "pipeline": self.pipeline, "source": self.source, "user": self.user[:16]}
-        return json.dumps(said, separators=(",", ":"))
+        return json.dumps(said, separators=(",", ":"), ensure_ascii=False)
 
 
 def note_of(recurring: Recurring) -> Note | None:
@@ -86,7 +88,7 @@ def recurrence(cron: Cron, installed: str = "UTC") -> Recurrence:
     if cron.every:
         return Recurrence(every=cron.every, concurrency=most)
     parse(cron.schedule)
-    if zone(cron.timezone).key != installed:
+    if zone(cron.timezone).key != zone(installed).key:
         raise UsageError(
             f"this installation of KFP reads cron in {installed}, the schedule is of {cron.timezone}",
             allowed="The installation's zone: KFP knows one for all.",
@@ -211,29 +213,50 @@ class KfpScheduler:
         )  # fmt: skip
 
     def _replace(self, before: Found | None, wanted: Recurring) -> None:
-        record = self._record(wanted.name)
+        record, old = self._record(wanted.name), (before.recurring, *before.left) if before else ()
         ids = (before.recurring.id, *record.before)[:REMEMBERED] if before else ()
         self._remember(replace(record, before=tuple(dict.fromkeys(ids)), enabling=wanted.enabled))
-        new = self._make(replace(wanted, enabled=False))
-        old = (before.recurring, *before.left) if before else ()
+        new = self._make(replace(wanted, enabled=False), [each.id for each in old])
         for each in old:
-            if each.id != new.id:
-                self.backend.enable(each.id, False)
+            self.backend.enable(each.id, False)
         self._enable(new.id, wanted.enabled)
+        self._settle_with_others(new)
         self._remember(replace(self._record(wanted.name), enabling=False))
-        self._tidy([each for each in old if each.id != new.id])
+        self._tidy(old)
 
-    def _make(self, wanted: Recurring) -> Recurring:
-        """Make a recurring run once: after an answer that was lost, one with this description is it."""
+    def _make(self, wanted: Recurring, known: Collection[str]) -> Recurring:
+        """Make a recurring run once: after an answer that was lost, one that is like it and was not there before is it."""
         try:
             return self.backend.recur(wanted)
         except ClusterError as e:
             if e.code == "cluster-denied":
                 raise
-            for each in self.backend.recurring(wanted.experiment):
-                if each.name == wanted.name and each.description == wanted.description:
-                    return each
-            raise
+            there = [r for r in self.backend.recurring(wanted.experiment) if r.id not in known]
+            like = [
+                r for r in there if replace(r, id="", created=0.0, trouble="", service_account="") == _alike(wanted, r)
+            ]
+            if not like:
+                raise
+            return max(like, key=_age)
+
+    def _settle_with_others(self, new: Recurring) -> None:
+        """Of several that were made at once the newest is the schedule; the others are disabled.
+
+        Raises:
+            Conflict: ours is not the newest (code ``schedule-changed``).
+        """
+        there = [r for r in self.backend.recurring(new.experiment) if r.name == new.name and note_of(r)]
+        newest = max(there, key=_age, default=new)
+        for each in there:
+            if each.id != newest.id and each.enabled:
+                self.backend.enable(each.id, False)
+        if newest.id != new.id:
+            raise Conflict(
+                f"somebody else changed the schedule {new.name} at the same time: theirs stands",
+                allowed="One change at a time.",
+                hint="tidegate schedule ls --engine kfp, and type this again",
+                code="schedule-changed",
+            )
 
     def _enable(self, recurring_id: str, enabled: bool) -> None:
         self.backend.enable(recurring_id, enabled)
@@ -248,17 +271,19 @@ class KfpScheduler:
             )
 
     def _tidy(self, left: Collection[Recurring]) -> None:
-        """Delete what a schedule was before, unless runs of it go on."""
+        """Delete what a schedule was before, or only disable it while runs of it go on."""
         for each in left:
+            if each.enabled:
+                self.backend.enable(each.id, False)
             if not self._going(each):
                 self.backend.remove(each.id)
 
     def _going(self, recurring: Recurring) -> list[str]:
-        return [run.id for run in self.backend.runs(recurring.id, MOST) if run.state not in FINAL]
+        return [run.id for run in self.backend.runs(recurring.id, ALL) if run.state not in FINAL]
 
     def unwritten(self, source: str, written: Collection[str]) -> Sequence[str]:
         """The schedules of a project's file that are not written in it any more."""
-        return [f.name for f in self._all() if f.note.source == source and f.name not in written]
+        return [f.name for f in self._all() if f.note.source == source[:LONGEST_NAME] and f.name not in written]
 
     def every(self, now: datetime, plan: Plan | None = None) -> Sequence[Standing]:
         """What there is, compared with a plan where one is given."""
@@ -289,14 +314,18 @@ class KfpScheduler:
         if not self.store or run.state not in FINAL:
             return
         runs = Runs(self.store)
-        if runs.exists(run.id) and not runs.outcome(run.id):
-            settle(run.id, self.store, self.backend, self.settings)
+        with suppress(Trouble, NotFound):  # one run that cannot be told hides no other
+            if runs.exists(run.id) and not runs.outcome(run.id):
+                settle(run.id, self.store, self.backend, self.settings)
 
     def suspend(self, name: str, suspended: bool) -> Standing:
         """Suspend or resume a schedule; return it as it was."""
         found = self._get(name)
         if found.recurring.enabled == suspended:
             self._enable(found.recurring.id, not suspended)
+        for each in found.left:
+            if each.enabled:  # two people's, made at once
+                self.backend.enable(each.id, False)
         self._remember(replace(self._record(name), enabling=False))
         cron = found.cron(self.settings.timezone)
         return Standing(name, found.note.pipeline, _said(cron), cron.timezone, not found.recurring.enabled)
@@ -323,9 +352,10 @@ class KfpScheduler:
         check_parameters(given)
         recurring = found.recurring
         wanted = Start(f"{name}-{run}", recurring.experiment, recurring.version, given, recurring.service_account)
-        started = self.backend.start(wanted)
+        started = started_once(self.backend, wanted)
         record = RunRecord(started.id, found.note.pipeline, found.note.plan, given, "kfp", user=user_name())
-        Runs(self.store).create(record)
+        with suppress(Trouble):  # its first pod of ours writes one too
+            Runs(self.store).create(record)
         return started.id
 
     def remove(self, name: str) -> Sequence[str]:
@@ -336,6 +366,7 @@ class KfpScheduler:
         """
         found = self._get(name)
         recurring = (found.recurring, *found.left)
+        self._remember(replace(self._record(name), enabling=False))
         for each in recurring:
             self.backend.enable(each.id, False)
         if going := [run for each in recurring for run in self._going(each)]:
@@ -371,6 +402,16 @@ class KfpScheduler:
         return [_chosen(found[name]) for name in sorted(found)]
 
 
+def _age(recurring: Recurring) -> tuple[float, str]:
+    return recurring.created, recurring.id
+
+
+def _alike(wanted: Recurring, there: Recurring) -> Recurring:
+    """What is wanted as the server would tell of it: a version has no name there."""
+    version = replace(wanted.version, name=there.version.name)
+    return replace(wanted, id="", created=0.0, trouble="", service_account="", version=version)
+
+
 def _chosen(found: list[tuple[Recurring, Note]]) -> Found:
     first, *others = sorted(found, key=lambda f: (f[0].enabled, f[0].created), reverse=True)
     return Found(*first, tuple(recurring for recurring, _ in others))
@@ -401,6 +442,7 @@ def _changes(before: Found, wanted: Recurring) -> tuple[str, ...]:
         "when it runs": replace(old.when, concurrency=0) != replace(wanted.when, concurrency=0),
         "overlap": old.when.concurrency != wanted.when.concurrency,
         "suspension": old.enabled != wanted.enabled,
+        "the service account": bool(wanted.service_account) and old.service_account != wanted.service_account,
         "whose it is": before.note.source != new.source,
     }
     parameters = sorted({*old.parameters, *wanted.parameters})

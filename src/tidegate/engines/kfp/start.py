@@ -14,7 +14,7 @@ from tidegate.engines.kfp.handover import check_parameter
 from tidegate.engines.kfp.prepare import Prepared, prepare
 from tidegate.engines.kfp.settings import KfpSettings
 from tidegate.engines.kfp.tree import CACHED, Tree
-from tidegate.errors import ClusterError, Conflict, ParameterError, StepFailed
+from tidegate.errors import ClusterError, Conflict, NotFound, ParameterError, StepFailed
 from tidegate.ir.load import Definition
 from tidegate.ir.write import to_yaml
 from tidegate.plan.build import build
@@ -53,7 +53,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         try:
             check_parameter(value, f"the parameter {name!r}")
         except StepFailed as e:
-            raise ParameterError(e.found, allowed=e.allowed, hint=e.hint, code=e.code) from None
+            raise ParameterError(e.found, allowed=e.allowed, hint="Give it as text.", code=e.code) from None
 
 
 def version(backend: Backend, plan: Plan, prepared: Prepared, commit: str = "") -> Version:
@@ -71,28 +71,15 @@ def version(backend: Backend, plan: Plan, prepared: Prepared, commit: str = "") 
         raise
 
 
-def submit(
-    backend: Backend, settings: KfpSettings, made: Version, record: RunRecord,
-    pause: Callable[[float], None] = time.sleep,
-) -> BackendRun:  # fmt: skip
-    """Start a run once; after an answer that was lost, a run of this name is ours.
-
-    Args:
-        backend: where.
-        settings: names there.
-        made: the pipeline version.
-        record: the run's first record; its id becomes the run's name there.
-        pause: waits, in seconds.
-    """
-    experiment = backend.experiment(settings.experiment)
-    wanted = Start(record.id, experiment, made, record.parameters, settings.service_account)
+def started_once(backend: Backend, wanted: Start, pause: Callable[[float], None] = time.sleep) -> BackendRun:
+    """Start a run once; after an answer that was lost, a run of this name is ours."""
     try:
         return backend.start(wanted)
     except ClusterError as e:
         if e.code == "cluster-denied":
             raise
         pause(1.0)
-        if found := backend.find_run(experiment, record.id):
+        if found := backend.find_run(wanted.experiment, wanted.name):
             return found
         raise
 
@@ -110,14 +97,18 @@ def begin(
     support.check(plan, backend.version())
     check_parameters(record.parameters)
     Runs(store).keep_plan(plan.digest, definition.spec, definition.platforms)
-    found = backend.find_run(backend.experiment(settings.experiment), record.id) if how.again else None
+    experiment = backend.experiment(settings.experiment)
+    found = backend.find_run(experiment, record.id) if how.again else None
     if found:
-        _retry(backend, found)
+        _check_same(Runs(store), found, record)
+        _retry(backend, Runs(store), found)
     else:
         prepared = prepare(
             definition.spec, definition.platforms, settings, origin=record.origin, use_cache=how.use_cache
         )
-        found = submit(backend, settings, version(backend, plan, prepared, record.commit), record)
+        made = version(backend, plan, prepared, record.commit)
+        wanted = Start(record.id, experiment, made, record.parameters, settings.service_account)
+        found = started_once(backend, wanted)
     record = replace(record, id=found.id)
     Runs(store).create(record)
     return _engine(record, store, backend, settings, how)
@@ -133,9 +124,14 @@ def resume(
     """
     found = backend.run(record.id)
     if found.state == SUCCEEDED:
-        raise Conflict(f"run {record.id} succeeded", allowed="One that failed or was stopped.", code="run-succeeded")
+        raise Conflict(
+            f"run {record.id} succeeded",
+            allowed="One that failed or was stopped.",
+            hint="Start a new run: without --resume.",
+            code="run-succeeded",
+        )
     before = _finished(plan, found, Runs(store))
-    _retry(backend, found)
+    _retry(backend, Runs(store), found)
     return replace(_engine(record, store, backend, settings, how), before=before)
 
 
@@ -145,9 +141,28 @@ def _finished(plan: Plan, run: BackendRun, runs: Runs) -> dict[str, float]:
     return told | {r.path: r.ended for r in runs.steps(run.id) if r.state == SUCCEEDED}
 
 
-def _retry(backend: Backend, run: BackendRun) -> None:
+def _check_same(runs: Runs, found: BackendRun, record: RunRecord) -> None:
+    """Refuse to take a run for another that was to have the same name.
+
+    Raises:
+        Conflict: it began with another definition, or with other parameters (code ``run-differs``).
+    """
+    if not runs.exists(found.id):
+        return
+    before = runs.read(found.id)
+    if (before.plan_digest, before.parameters) != (record.plan_digest, dict(record.parameters)):
+        raise Conflict(
+            f"the run {record.id} began with another definition or other parameters",
+            allowed="A name of its own for each.",
+            hint=f"tidegate runs show {found.id}",
+            code="run-differs",
+        )
+
+
+def _retry(backend: Backend, runs: Runs, run: BackendRun) -> None:
     if run.state in FINAL and run.state != SUCCEEDED:
         backend.retry(run.id)
+        runs.reopen(run.id)
 
 
 def settle(run_id: str, store: Store, backend: Backend, settings: KfpSettings) -> OutcomeRecord | None:
@@ -156,7 +171,10 @@ def settle(run_id: str, store: Store, backend: Backend, settings: KfpSettings) -
     record, found = runs.read(run_id), backend.run(run_id)
     if found.state not in FINAL:
         return None
-    plan = build(runs.plan(record.plan_digest), runs.platforms(record.plan_digest))
+    spec = runs.plan(record.plan_digest)
+    if not spec:
+        raise NotFound(f"the store does not have the definition of run {run_id}", hint="tidegate runs ls")
+    plan = build(spec, runs.platforms(record.plan_digest))
     ended = _engine(record, store, backend, settings, Submission()).ended(plan, found)
     runs.finish(run_id, ended)
     return ended

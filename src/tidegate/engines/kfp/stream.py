@@ -26,6 +26,10 @@ def streamed(site: Site, secrets: tuple[str, ...], every: float = EVERY_SECONDS)
     finally:
         ended.set()
         streaming.join()
+        log = site.folder / "log"
+        if log.exists() and log.stat().st_size:  # a look that was late may have put a part over the whole
+            redact_file(log, secrets)
+            site.runs.write_log(site.run_id, site.step, log)
 
 
 def _stream(site: Site, secrets: tuple[str, ...], ended: threading.Event, every: float) -> None:
