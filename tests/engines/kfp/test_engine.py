@@ -337,3 +337,25 @@ def test_a_parameter_that_kfp_would_change_is_refused_before_anything_is_sent(pl
     with pytest.raises(ParameterError, match="the parameter 'n'"):
         begin(DEFINITION, PLAN, record, place.store, place.backend, SETTINGS, Submission())
     assert not place.backend.packages
+
+
+def test_ctrl_c_after_the_end_is_the_end_and_before_an_end_that_does_not_come_the_run_goes_on(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    engine = place.begin()
+    monkeypatch.setattr(place.backend, "terminate", lambda _: None)
+    assert place.watch(engine, interrupt).state == RUNNING
+    place.record(engine.record.id)
+    place.tell("SUCCEEDED", node("own", "SUCCEEDED"), node("theirs", "SUCCEEDED"))(engine.record.id)
+    late = place.watch(engine, interrupt)
+    assert late.state == SUCCEEDED
+
+
+def test_a_name_that_another_run_has_is_refused(place: Place) -> None:
+    place.begin()
+    other = RunRecord("typed", "tidal", PLAN.digest, {"n": 3}, "kfp")
+    with pytest.raises(Conflict, match="other parameters"):
+        begin(DEFINITION, PLAN, other, place.store, place.backend, SETTINGS, Submission(again=True))

@@ -10,7 +10,7 @@ from tests.engines.kfp.test_engine import DEFINITION, PLAN
 from tidegate.cron import Cron
 from tidegate.engines.kfp.backend import Recurrence, Recurring, Version
 from tidegate.engines.kfp.memory import MemoryBackend
-from tidegate.engines.kfp.schedule import KfpScheduler, recurrence
+from tidegate.engines.kfp.schedule import KfpScheduler, Note, recurrence
 from tidegate.engines.kfp.settings import KfpSettings
 from tidegate.engines.schedule import Applied, Order
 from tidegate.errors import ClusterError, Conflict, NotFound, UsageError
@@ -255,3 +255,90 @@ def test_a_server_that_does_not_enable_what_it_made_is_said(place: Place, monkey
     monkeypatch.setattr(place.backend, "enable", lambda *_: None)
     with pytest.raises(ClusterError, match="did not enable"):
         place.apply(n=3)
+
+
+def test_a_change_that_kfp_refuses_is_said_and_leaves_what_was(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.apply(n=3)
+
+    def refused(_: Recurring) -> Recurring:
+        raise ClusterError("quota", code="kfp-refused")
+
+    monkeypatch.setattr(place.backend, "recur", refused)
+    with pytest.raises(ClusterError, match="quota"):
+        place.apply(n=4)
+    assert [r.parameters for r in place.enabled] == [{"n": 3}]
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("verb", ["recur", "enable"])
+@pytest.mark.parametrize("going", [False, True])
+def test_of_two_people_who_apply_at_once_one_has_the_schedule_and_one_is_told(
+    place: Place, monkeypatch: pytest.MonkeyPatch, before: bool, verb: str, going: bool
+) -> None:
+    if before:
+        place.apply(n=3)
+        if going:
+            place.backend.fire(place.there[0].id)
+    real, told = getattr(place.backend, verb), list[str]()
+
+    def raced(*args: Any) -> Any:
+        monkeypatch.setattr(place.backend, verb, real)
+        place.apply(n=5)
+        return real(*args)
+
+    monkeypatch.setattr(place.backend, verb, raced)
+    try:
+        place.apply(n=4)
+    except (Conflict, NotFound) as e:
+        told.append(e.code)
+    assert len(place.enabled) == 1
+    place.apply(n=6)
+    assert [r.parameters for r in place.enabled] == [{"n": 6}]
+
+
+def test_a_long_run_behind_many_short_ones_is_not_ended_either(place: Place) -> None:
+    place.apply(Cron("0 3 * * *", concurrency="Allow"), n=3)
+    [old] = place.there
+    place.backend.fire(old.id)
+    for _ in range(12):
+        place.backend.tell(place.backend.fire(old.id).id, "SUCCEEDED")
+    place.apply(Cron("0 3 * * *", concurrency="Allow"), n=4)
+    assert old.id in {r.id for r in place.there}
+
+
+def test_a_run_now_whose_answer_was_lost_is_started_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.apply(n=3)
+    real = place.backend.start
+
+    def lost(start: Any) -> Any:
+        real(start)
+        raise ClusterError("timed out", code="kfp-unreachable")
+
+    monkeypatch.setattr(place.backend, "start", lost)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    run = place.scheduler.start("nightly", {})
+    assert list(place.backend.starts) == [run]
+
+
+def test_removing_takes_back_a_change_that_broke_off(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.apply(n=3)
+    run = place.backend.fire(place.there[0].id)
+    real = place.backend.enable
+    monkeypatch.setattr(place.backend, "enable", lambda i, on: real(i, on) if not on else _broken())
+    with pytest.raises(ClusterError):
+        place.apply(n=4)
+    monkeypatch.setattr(place.backend, "enable", real)
+    with pytest.raises(Conflict, match=run.id):
+        place.scheduler.remove("nightly")
+    place.apply(n=4)
+    assert place.enabled == []
+
+
+def _broken() -> None:
+    raise ClusterError("broke off", code="kfp-unreachable")
+
+
+def test_a_note_of_long_names_fits(place: Place) -> None:
+    note = Note("sha256:" + "0" * 64, "p" * 40, "ü" * 40, "利用者" * 10)
+    assert len(note.text()) <= 255
+    assert place

@@ -218,7 +218,7 @@ class KfpScheduler:
         self._remember(replace(record, before=tuple(dict.fromkeys(ids)), enabling=wanted.enabled))
         new = self._make(replace(wanted, enabled=False), [each.id for each in old])
         for each in old:
-            self.backend.enable(each.id, False)
+            self._disable(each)
         self._enable(new.id, wanted.enabled)
         self._settle_with_others(new)
         self._remember(replace(self._record(wanted.name), enabling=False))
@@ -248,18 +248,21 @@ class KfpScheduler:
         there = [r for r in self.backend.recurring(new.experiment) if r.name == new.name and note_of(r)]
         newest = max(there, key=_age, default=new)
         for each in there:
-            if each.id != newest.id and each.enabled:
-                self.backend.enable(each.id, False)
+            if each.id != newest.id:
+                self._disable(each)
         if newest.id != new.id:
-            raise Conflict(
-                f"somebody else changed the schedule {new.name} at the same time: theirs stands",
-                allowed="One change at a time.",
-                hint="tidegate schedule ls --engine kfp, and type this again",
-                code="schedule-changed",
-            )
+            raise _changed(new.name)
+
+    def _disable(self, recurring: Recurring) -> None:
+        if recurring.enabled:
+            with suppress(NotFound):  # somebody else deleted it
+                self.backend.enable(recurring.id, False)
 
     def _enable(self, recurring_id: str, enabled: bool) -> None:
-        self.backend.enable(recurring_id, enabled)
+        try:
+            self.backend.enable(recurring_id, enabled)
+        except NotFound as e:
+            raise _changed(recurring_id) from e
         experiment = self.backend.experiment(self.settings.experiment)
         found = next((r for r in self.backend.recurring(experiment) if r.id == recurring_id), None)
         if not found or found.enabled != enabled:
@@ -273,8 +276,7 @@ class KfpScheduler:
     def _tidy(self, left: Collection[Recurring]) -> None:
         """Delete what a schedule was before, or only disable it while runs of it go on."""
         for each in left:
-            if each.enabled:
-                self.backend.enable(each.id, False)
+            self._disable(each)
             if not self._going(each):
                 self.backend.remove(each.id)
 
@@ -323,9 +325,8 @@ class KfpScheduler:
         found = self._get(name)
         if found.recurring.enabled == suspended:
             self._enable(found.recurring.id, not suspended)
-        for each in found.left:
-            if each.enabled:  # two people's, made at once
-                self.backend.enable(each.id, False)
+        for each in found.left:  # two people's, made at once
+            self._disable(each)
         self._remember(replace(self._record(name), enabling=False))
         cron = found.cron(self.settings.timezone)
         return Standing(name, found.note.pipeline, _said(cron), cron.timezone, not found.recurring.enabled)
@@ -368,7 +369,7 @@ class KfpScheduler:
         recurring = (found.recurring, *found.left)
         self._remember(replace(self._record(name), enabling=False))
         for each in recurring:
-            self.backend.enable(each.id, False)
+            self._disable(each)
         if going := [run for each in recurring for run in self._going(each)]:
             raise Conflict(
                 f"the schedule {name} is suspended and not removed: KFP would end its run {going[0]} with it",
@@ -400,6 +401,15 @@ class KfpScheduler:
             if note := note_of(each):
                 found.setdefault(each.name, []).append((each, note))
         return [_chosen(found[name]) for name in sorted(found)]
+
+
+def _changed(name: str) -> Conflict:
+    return Conflict(
+        f"somebody else changed the schedule {name} at the same time: theirs stands",
+        allowed="One change at a time.",
+        hint="tidegate schedule ls --engine kfp, and type this again",
+        code="schedule-changed",
+    )
 
 
 def _age(recurring: Recurring) -> tuple[float, str]:
