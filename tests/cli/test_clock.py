@@ -85,7 +85,7 @@ def test_a_run_that_is_interrupted_is_gone_on_with_under_its_id(project: Path) -
     assert not ended(store)
     (project / "go").touch()
     again = begun(project)
-    wait_until(lambda: "SUCCEEDED" in ended(store))
+    wait_until(lambda: "SUCCEEDED" in ended(store), 180)  # at the latest when the lease of the first is over
     again.send_signal(signal.SIGTERM)
     again.communicate(timeout=60)
     (first, *_) = reversed([h.run_id for h in History(store, "nightly").newest() if h.kind == "started"])

@@ -46,10 +46,10 @@ def tidal(n: int = 1, text: str = "", seconds: int = 0) -> int:
 class Desk:
     """Somebody who types commands, with a store of their own."""
 
-    def __init__(self, folder: Path, namespace: str, bucket: Bucket, launcher: str) -> None:
+    def __init__(self, folder: Path, namespace: str, own_bucket: Bucket, launcher: str) -> None:
         self.env = {
             **os.environ,
-            **bucket.values("submit"),
+            **own_bucket.values("submit"),
             "TIDEGATE_ARGO_NAMESPACE": namespace,
             "TIDEGATE_ARGO_IMAGE": launcher,
         }
@@ -80,7 +80,7 @@ class Desk:
 
 
 @pytest.fixture
-def bucket(tmp_path: Path) -> Iterator[Bucket]:
+def own_bucket(tmp_path: Path) -> Iterator[Bucket]:
     """One of this test's own: it lists all runs of it."""
     if not setting.MINIO:
         pytest.skip("needs an object store: TIDEGATE_TEST_MINIO=…")
@@ -89,22 +89,22 @@ def bucket(tmp_path: Path) -> Iterator[Bucket]:
 
 
 @pytest.fixture
-def space(bucket: Bucket, tmp_path: Path) -> Iterator[Space]:
+def own_space(own_bucket: Bucket, tmp_path: Path) -> Iterator[Space]:
     with new_space(tmp_path / "space") as made:
-        made.stock(bucket)
+        made.stock(own_bucket)
         yield made
 
 
 @pytest.fixture
-def desk(space: Space, bucket: Bucket, root: Path, tmp_path: Path) -> Desk:
+def desk(own_space: Space, own_bucket: Bucket, root: Path, tmp_path: Path) -> Desk:
     launcher = read_lock(root).families["base"].image
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "pipeline.py").write_text(PIPELINE.replace("IMAGE", launcher))
-    return Desk(tmp_path, space.name, bucket, launcher)
+    return Desk(tmp_path, own_space.name, own_bucket, launcher)
 
 
 def test_a_schedule_fires_twice_is_changed_in_place_in_between_and_its_runs_outlive_it(
-    desk: Desk, bucket: Bucket, space: Space
+    desk: Desk, own_bucket: Bucket, own_space: Space
 ) -> None:
     cluster = open_cluster()
     every_minute = ("schedule", "apply", "pipeline.py", "--cron", "* * * * *")
@@ -120,10 +120,10 @@ def test_a_schedule_fires_twice_is_changed_in_place_in_between_and_its_runs_outl
     (now,) = desk.json("schedule", "run", "tidal", "-p", "n=5", "-p", "seconds=8")
     (removed,) = desk.json("schedule", "rm", "tidal")
     assert removed["running"] == [now["run_id"]]
-    wait_until(lambda: not any(cluster.find(k, "tidal", space.name) for k in (CRON_WORKFLOW, WORKFLOW_TEMPLATE)))
+    wait_until(lambda: not any(cluster.find(k, "tidal", own_space.name) for k in (CRON_WORKFLOW, WORKFLOW_TEMPLATE)))
     assert desk.until(3)[0]["run_id"] == now["run_id"]
 
-    runs = Runs(bucket.store("steps"))
+    runs = Runs(own_bucket.store("steps"))
     for past, n, text in ((first, 1, 0), (second, 2, 9000), (now, 5, 9000)):
         record, outcome = runs.read(past["run_id"]), runs.outcome(past["run_id"])
         assert outcome

@@ -38,7 +38,7 @@ def counted(data: str) -> str:
 
 
 @pytest.fixture
-def bucket(tmp_path: Path) -> Iterator[Bucket]:
+def own_bucket(tmp_path: Path) -> Iterator[Bucket]:
     if not setting.MINIO:
         pytest.skip("needs an object store: TIDEGATE_TEST_MINIO=…")
     with new_bucket(tmp_path / "mc") as made:
@@ -46,15 +46,15 @@ def bucket(tmp_path: Path) -> Iterator[Bucket]:
 
 
 @pytest.fixture
-def space(bucket: Bucket, tmp_path: Path) -> Iterator[Space]:
+def own_space(own_bucket: Bucket, tmp_path: Path) -> Iterator[Space]:
     with new_space(tmp_path / "space") as made:
-        made.stock(bucket)
-        made.make_secret("tidegate-store-submit", bucket.values("submit", inside=True))
+        made.stock(own_bucket)
+        made.make_secret("tidegate-store-submit", own_bucket.values("submit", inside=True))
         yield made
 
 
 @pytest.fixture
-def watchers(space: Space, bucket: Bucket, root: Path, tmp_path: Path) -> str:
+def watchers(own_space: Space, own_bucket: Bucket, root: Path, tmp_path: Path) -> str:
     """Two watchers, as manifests/watch has them; the Deployment's name."""
     build_families(root, setting.BASE, "watch")
     families, folder = read_lock(root).families, tmp_path / "watch"
@@ -65,50 +65,50 @@ def watchers(space: Space, bucket: Bucket, root: Path, tmp_path: Path) -> str:
     subprocess.run(command, cwd=folder, check=True, env={"PYTHONPATH": ":".join(sys.path)})
     said = yaml.safe_load((folder / "kustomization.yaml").read_text())
     name, _, digest = watch.partition("@")
-    said |= {"namespace": space.name, "images": [{"name": "tidegate-watch", "newName": name, "digest": digest}]}
-    said["configMapGenerator"][0]["literals"] = [f"DATA=data={bucket.uri}/given/rows"]
+    said |= {"namespace": own_space.name, "images": [{"name": "tidegate-watch", "newName": name, "digest": digest}]}
+    said["configMapGenerator"][0]["literals"] = [f"DATA=data={own_bucket.uri}/given/rows"]
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(said))
     text = re.sub(r"registry\.example/team/base@sha256:0+", launcher, (folder / "deployment.yaml").read_text())
     quick = f"--no-mirror, --poll, '{POLL}', --quiet, '{QUIET}', --lease, '20']"
     (folder / "deployment.yaml").write_text(text.replace("--no-mirror]", quick))
     kubectl("apply", "-k", str(folder))
-    kubectl("--namespace", space.name, "rollout", "status", "deployment/tidegate-watch", "--timeout=180s")
+    kubectl("--namespace", own_space.name, "rollout", "status", "deployment/tidegate-watch", "--timeout=180s")
     return "deployment/tidegate-watch"
 
 
-def put(bucket: Bucket, number: int) -> str:
+def put(own_bucket: Bucket, number: int) -> str:
     """Put one more piece; return the pin of the data as it is then."""
-    bucket.give(f"given/rows/part-{number}", f"row {number}\n")
-    return str(ref.resolve(f"{bucket.uri}/given/rows"))
+    own_bucket.give(f"given/rows/part-{number}", f"row {number}\n")
+    return str(ref.resolve(f"{own_bucket.uri}/given/rows"))
 
 
-def started(space: Space) -> list[str]:
-    return space.kubectl("get", "workflows", "-o", "name").split()
+def started(own_space: Space) -> list[str]:
+    return own_space.kubectl("get", "workflows", "-o", "name").split()
 
 
 def test_data_that_comes_in_pieces_has_one_run_after_it_is_whole_and_new_data_the_next_though_a_watcher_dies(
-    watchers: str, space: Space, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    watchers: str, own_space: Space, own_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert watchers
-    for name, value in bucket.values("submit").items():
+    for name, value in own_bucket.values("submit").items():
         monkeypatch.setenv(name, value)
     for number in range(5):
-        put(bucket, number)
-        assert started(space) == []
+        put(own_bucket, number)
+        assert started(own_space) == []
         time.sleep(QUIET * 2 / 3)  # the pieces come for 20 s, each before the data is quiet
-    whole = put(bucket, 5)
-    assert _ended(space, bucket, 1) == whole
-    space.kubectl("delete", "pod", "-l", "app.kubernetes.io/name=tidegate-watch", "--wait=false")
-    more = put(bucket, 6)
-    assert _ended(space, bucket, 2) == more
-    assert len(started(space)) == 2
-    kinds = [h.kind for h in History(bucket.store("submit"), "counted").newest()]
+    whole = put(own_bucket, 5)
+    assert _ended(own_space, own_bucket, 1) == whole
+    own_space.kubectl("delete", "pod", "-l", "app.kubernetes.io/name=tidegate-watch", "--wait=false")
+    more = put(own_bucket, 6)
+    assert _ended(own_space, own_bucket, 2) == more
+    assert len(started(own_space)) == 2
+    kinds = [h.kind for h in History(own_bucket.store("submit"), "counted").newest()]
     assert (kinds.count("started"), kinds.count("ended")) == (2, 2)
 
 
-def _ended(space: Space, bucket: Bucket, count: int) -> str:
+def _ended(own_space: Space, own_bucket: Bucket, count: int) -> str:
     """The data of the newest run, as soon as so many have ended; none may fail."""
-    runs, end = Runs(bucket.store("steps")), time.monotonic() + 240
+    runs, end = Runs(own_bucket.store("steps")), time.monotonic() + 240
     while time.monotonic() < end:
         found = [(r, o) for r in runs.list(10) if (o := runs.outcome(r.id))]
         assert {o.state for _, o in found} <= {"SUCCEEDED"}
@@ -117,4 +117,4 @@ def _ended(space: Space, bucket: Bucket, count: int) -> str:
             assert outcome.outputs["parameters"] == {"Output": record.parameters["data"]}
             return str(record.parameters["data"])
         time.sleep(1)
-    raise AssertionError(space.kubectl("logs", "-l", "app.kubernetes.io/name=tidegate-watch", "--tail=50"))
+    raise AssertionError(own_space.kubectl("logs", "-l", "app.kubernetes.io/name=tidegate-watch", "--tail=50"))
