@@ -13,7 +13,7 @@ from tidegate.engines.kfp.memory import MemoryBackend
 from tidegate.engines.kfp.schedule import KfpScheduler, Note, recurrence
 from tidegate.engines.kfp.settings import KfpSettings
 from tidegate.engines.schedule import Applied, Order
-from tidegate.errors import ClusterError, Conflict, NotFound, UsageError
+from tidegate.errors import ClusterError, ConfigError, Conflict, NotFound, UsageError
 from tidegate.ir.load import Definition
 from tidegate.plan.build import build
 from tidegate.store.memory import MemoryStore
@@ -342,3 +342,10 @@ def test_a_note_of_long_names_fits(place: Place) -> None:
     note = Note("sha256:" + "0" * 64, "p" * 40, "ü" * 40, "利用者" * 10)
     assert len(note.text()) <= 255
     assert place
+
+
+def test_without_a_store_that_pods_reach_one_is_asked_for(place: Place) -> None:
+    place.apply(n=3)
+    alone = KfpScheduler(place.backend, SETTINGS, None)
+    with pytest.raises(ConfigError, match="no store is named"):
+        alone.plan("nightly")

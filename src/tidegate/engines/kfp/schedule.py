@@ -23,9 +23,9 @@ from tidegate.engines.kfp import support
 from tidegate.engines.kfp.backend import FINAL, Backend, BackendRun, Recurrence, Recurring, Start, Version
 from tidegate.engines.kfp.prepare import Prepared, prepare
 from tidegate.engines.kfp.settings import KfpSettings
-from tidegate.engines.kfp.start import check_parameters, settle, started_once, version
+from tidegate.engines.kfp.start import check_parameters, settle, started_once, version, version_prefix
 from tidegate.engines.schedule import Applied, Order, Past, Standing
-from tidegate.errors import ClusterError, Conflict, NotFound, Trouble, UsageError
+from tidegate.errors import ClusterError, ConfigError, Conflict, NotFound, Trouble, UsageError
 from tidegate.plan.build import build
 from tidegate.plan.model import Plan
 from tidegate.project import user_name
@@ -145,7 +145,7 @@ class KfpScheduler:
         """What ``apply`` would do; nothing is sent."""
         before = self._find(order.name)
         wanted = self._wanted(
-            order, before, self.backend.find_version(order.plan.name, self._prepared(order).digest[7:19])
+            order, before, self.backend.find_version(order.plan.name, version_prefix(self._prepared(order)))
         )
         return _applied(self, order, before, wanted)
 
@@ -156,10 +156,10 @@ class KfpScheduler:
             UsageError: something that cannot be said to KFP.
             ClusterError: KFP did not enable it.
         """
-        assert self.store
+        store = self._shared()
         before = self._find(order.name)
         self._check(order, self.backend.version())
-        Runs(self.store).keep_plan(order.plan.digest, order.definition.spec, order.definition.platforms)
+        Runs(store).keep_plan(order.plan.digest, order.definition.spec, order.definition.platforms)
         made = version(self.backend, order.plan, self._prepared(order), order.record.commit)
         wanted = self._wanted(order, before, made)
         applied = _applied(self, order, before, wanted)
@@ -172,6 +172,17 @@ class KfpScheduler:
         else:
             self._replace(before, wanted)
         return applied
+
+    def _shared(self) -> Store:
+        """The store of the runs; raise ``ConfigError`` where there is none that pods reach."""
+        if self.store:
+            return self.store
+        raise ConfigError(
+            "no store is named that pods can reach",
+            allowed="A bucket: s3://, gs:// or az://.",
+            hint="--store s3://BUCKET/PREFIX, or TIDEGATE_STORE",
+            code="store-not-shared",
+        )
 
     def _record(self, name: str) -> ScheduleRecord:
         record = Schedules(self.store).find(self._namespace, name) if self.store else None
@@ -333,21 +344,21 @@ class KfpScheduler:
 
     def plan(self, name: str) -> Plan:
         """What a schedule runs; raise ``NotFound`` where the store does not know it."""
-        assert self.store
+        store = self._shared()
         digest = self._get(name).note.plan
-        spec = Runs(self.store).plan(digest)
+        spec = Runs(store).plan(digest)
         if not spec:
             raise NotFound(
-                f"the store {self.store.uri} does not have what the schedule {name} runs",
+                f"the store {store.uri} does not have what the schedule {name} runs",
                 allowed="The store that it was made with.",
                 hint="tidegate schedule apply FILE --engine kfp",
                 code="schedule-broken",
             )
-        return build(spec, Runs(self.store).platforms(digest))
+        return build(spec, Runs(store).platforms(digest))
 
     def start(self, name: str, parameters: Mapping[str, Any]) -> str:
         """Start a run of a schedule now, with these parameters over its own; return its id."""
-        assert self.store
+        store = self._shared()
         found, run = self._get(name), new_run_id()
         given = {**found.recurring.parameters, **parameters}
         check_parameters(given)
@@ -356,7 +367,7 @@ class KfpScheduler:
         started = started_once(self.backend, wanted)
         record = RunRecord(started.id, found.note.pipeline, found.note.plan, given, "kfp", user=user_name())
         with suppress(Trouble):  # its first pod of ours writes one too
-            Runs(self.store).create(record)
+            Runs(store).create(record)
         return started.id
 
     def remove(self, name: str) -> Sequence[str]:

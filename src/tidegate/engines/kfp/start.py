@@ -56,9 +56,14 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
             raise ParameterError(e.found, allowed=e.allowed, hint="Give it as text.", code=e.code) from None
 
 
+def version_prefix(prepared: Prepared) -> str:
+    """What the name of a definition's version begins with."""
+    return prepared.digest.removeprefix("sha256:")[:DIGITS]
+
+
 def version(backend: Backend, plan: Plan, prepared: Prepared, commit: str = "") -> Version:
     """The version of a pipeline that is this definition; it is made where it is not there."""
-    name = prepared.digest.removeprefix("sha256:")[:DIGITS]
+    name = version_prefix(prepared)
     if found := backend.find_version(plan.name, name):
         return found
     package = to_yaml(Definition(prepared.spec, prepared.platforms))
