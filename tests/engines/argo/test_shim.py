@@ -650,9 +650,19 @@ def test_an_image_with_a_shell_or_python_waits_for_the_shim_that_the_sidecar_bri
         [program, "-c", script], env={**os.environ, "TIDEGATE_SHIM_FOLDER": str(tmp_path)}, stdout=subprocess.PIPE
     ) as process:
         install(shim, tmp_path)
-        assert ended(tmp_path) == (3, False)
+        assert ended(tmp_path, []) == (3, False)
         release(tmp_path, 3)
         assert (process.wait(10), process.stdout.read() if process.stdout else b"") == (3, b"ran\n")
+
+
+@pytest.mark.parametrize("program", ["sh", "bash", "python3"])
+def test_a_pod_that_is_told_to_end_while_it_waits_for_the_shim_runs_nothing(tmp_path: Path, program: str) -> None:
+    script = AWAIT[program].replace(SHIM, str(tmp_path / "bin/shim"))
+    with subprocess.Popen([program, "-c", script]) as process:
+        caught = Path(f"/proc/{process.pid}/status")
+        eventually(lambda: int(caught.read_text().split("SigCgt:")[1].split()[0], 16) & 1 << (signal.SIGTERM - 1))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143  # what was not caught would be -15, and nothing at all in a pod
 
 
 def test_a_shim_that_is_there_stays_as_it_is(tmp_path: Path, shim: Path) -> None:

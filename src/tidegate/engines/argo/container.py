@@ -25,13 +25,16 @@ LAUNCHER = ["python", "-m", "tidegate.engines.argo.launcher"]
 BESIDE = "tidegate-beside"
 SHIM = f"{FOLDER}/bin/shim"
 # An image whose command is a shell or Python has one: that waits until the sidecar has brought the shim, for as long as
-# the shim itself would wait for the sidecar, and an init container, a second of the kubelet's, is saved.
+# the shim itself would wait for the sidecar, and an init container, a second of the kubelet's, is saved. What a pod
+# runs first hears only signals that it asks for: one that ends the pod must not be followed by the command.
 _SHELL = (
-    f"n=0; until [ -x {SHIM} ]; do n=$((n+1)); [ $n -lt 18000 ] || exit 70; sleep 0.05 2>/dev/null || sleep 1; done; "
+    f"trap 'exit 143' TERM; n=0; until [ -x {SHIM} ]; do "
+    "n=$((n+1)); [ $n -lt 18000 ] || exit 70; sleep 0.05 2>/dev/null || sleep 1; done; "
     f"exec {SHIM}"
 )
 _PYTHON = (
-    "import os, sys, time\n"
+    "import os, signal, sys, time\n"
+    "signal.signal(signal.SIGTERM, lambda *_: os._exit(143))\n"
     "for _ in range(18000):\n"
     f"  if os.access('{SHIM}', os.X_OK): os.execv('{SHIM}', ['{SHIM}'])\n"
     "  time.sleep(0.05)\n"

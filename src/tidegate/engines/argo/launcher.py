@@ -84,6 +84,7 @@ def _tell_argo(pod: Pod, done: Done) -> None:
 
 def beside(site: Site) -> int:
     """Do what a step in somebody else's image needs, beside it; the step's end is the shim's to tell."""
+    told = shim.listen()
     code, left = BROKEN, None
     shim.install(site.pod.shim, site.pod.folder)
     with shim.alive(site.pod.folder):
@@ -94,7 +95,7 @@ def beside(site: Site) -> int:
                 shim.release(site.pod.folder, code)
                 shim.leave([], site.pod.folder)
         if left:
-            keep(site, left)
+            keep(site, left, told)
     return 0
 
 
@@ -125,9 +126,9 @@ def prepare(site: Site) -> tuple[int, Left | None]:
     return recorded(site, perform, partial(_tell_argo, site.pod)), found[0] if found else None
 
 
-def keep(site: Site, left: Left) -> None:
+def keep(site: Site, left: Left, told: Sequence[float]) -> None:
     """Take what the command of somebody else's image left into the store, then let the shim end."""
-    code, terminated = shim.ended(site.pod.folder)
+    code, terminated = shim.ended(site.pod.folder, told)
     folder = site.pod.folder / "work"
     log = shim.plain(folder.with_name("log"))
 

@@ -102,14 +102,23 @@ def open_to_others(folder: Path) -> None:
             path.chmod(mode | (0o777 if path.is_dir() else 0o666))
 
 
-def ended(folder: Path) -> tuple[int, bool]:
+def listen() -> list[float]:
+    """Return a list that holds, from now on, when the pod was told to end."""
+    told: list[float] = []
+    signal.signal(signal.SIGTERM, lambda *_: told.append(time.monotonic()))
+    return told
+
+
+def ended(folder: Path, told: Sequence[float]) -> tuple[int, bool]:
     """Wait until the command ended; return its exit code, -N for signal N, and whether the pod was told to end.
 
     A command that was told to end has some time to do so. If the shim itself died, or never started, there is no end
     to be read: the pod is told to end then too.
+
+    Args:
+        folder: where the shim writes.
+        told: what ``listen`` returned.
     """
-    told: list[float] = []
-    signal.signal(signal.SIGTERM, lambda *_: told.append(time.monotonic()))
     while not (folder / "exit").exists():
         if told and time.monotonic() - told[0] > (GRACE_SECONDS if (folder / "exit.part").exists() else 0):
             return -signal.SIGTERM, True
