@@ -86,7 +86,8 @@ def check_code(function: str, expected: str, root: Path) -> None:
     Raises:
         CodeMismatch: the import closure's digest differs.
     """
-    from tidegate.author.closure import closure  # lightweight components have no code to check
+    from tidegate.author.bytecode import forget  # lightweight components have no code to check
+    from tidegate.author.closure import closure
 
     code = closure(function.partition(":")[0], root)
     if code.digest != expected:
@@ -96,6 +97,7 @@ def check_code(function: str, expected: str, root: Path) -> None:
             allowed="A step runs exactly the code it was compiled from.",
             hint="Compile the pipeline again, and where it runs in an image build that again.",
         )
+    forget(root / f for f in code.files)
 
 
 def _from_module(function: str) -> Any:

@@ -20,6 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tidegate.author.bytecode import forget
+from tidegate.author.closure import closure
 from tidegate.errors import DefinitionError, NotFound, TidegateError
 from tidegate.project import find_root
 
@@ -150,6 +152,7 @@ def _imported(target: str, file: Path) -> ModuleType:
     stale = sys.modules.get(module)
     if file.suffix == ".py" and stale and getattr(stale, "__file__", None) != str(file.resolve()):
         del sys.modules[module]
+    forget(root / f for f in closure(module, root).files)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning, module=r"kfp\..*|.*pipeline.*")
