@@ -158,8 +158,12 @@ def next_moments(cron: Cron, now: datetime, count: int = 3) -> list[datetime]:
     return [m.astimezone(where) for m in islice(moments(parse(cron.schedule), where, now), count)]
 
 
-def zone(name: str) -> ZoneInfo:
+def zone(name: str, typed: str = "--timezone {}") -> ZoneInfo:
     """The time zone of this name.
+
+    Args:
+        name: of the zone.
+        typed: how one is named where this one was.
 
     Raises:
         UsageError: the IANA database has none (code ``timezone-unknown``).
@@ -170,7 +174,7 @@ def zone(name: str) -> ZoneInfo:
         raise UsageError(
             f"there is no time zone {name!r}",
             allowed="A name of the IANA database, such as UTC or Europe/Berlin.",
-            hint=f"--timezone {' or '.join(near)}" if near else "",
+            hint=" or ".join(map(typed.format, near or ["UTC"])),
             code="timezone-unknown",
         )
     return ZoneInfo(name)

@@ -22,7 +22,8 @@ from datetime import date, time
 from pathlib import Path
 from typing import Any
 
-from tidegate.errors import ConfigError, NotFound
+from tidegate.cron import zone
+from tidegate.errors import ConfigError, NotFound, UsageError
 
 FILE = "schedules.toml"
 CONCURRENCY = ("forbid", "allow", "replace")
@@ -57,7 +58,8 @@ def read_timetable(file: Path) -> list[Entry]:
 
     Raises:
         NotFound: there is no such file.
-        ConfigError: it cannot be read, or a schedule in it is not as it has to be (code ``schedules-invalid``).
+        ConfigError: it cannot be read, or a schedule in it is not as it has to be (code ``schedules-invalid``), or is
+            of a zone that there is not (code ``timezone-unknown``).
     """
     try:
         body = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -92,10 +94,19 @@ def _check(where: str, key: str, value: Any) -> None:
     fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
     if not fits or (key == "concurrency" and value not in CONCURRENCY) or (key == "catch-up" and value < 0):
         raise _invalid(f"{key} of {where} is {value!r}", f"It is {allowed}.")
+    if key == "timezone":
+        _check_zone(where, value)
     if key == "parameters" and (dates := [n for n, v in value.items() if isinstance(v, date | time)]):
         raise _invalid(
             f"the parameter {dates[0]!r} of {where} is a date", "JSON values.", "Write it as text, in quotes."
         )
+
+
+def _check_zone(where: str, name: str) -> None:
+    try:
+        zone(name, 'timezone = "{}"')
+    except UsageError as e:
+        raise ConfigError(f"{where}: {e.found}", allowed=e.allowed, hint=e.hint, code=e.code) from None
 
 
 def _invalid(found: str, allowed: str, hint: str = "") -> ConfigError:

@@ -490,3 +490,30 @@ def test_doctor_says_which_backend_there_is_and_what_it_cannot_see(
     assert "ok  Kubeflow Pipelines 2.14.3 at memory:kfp" in said.out
     assert "?   the Secrets tidegate-store and tidegate-store-registrar" in said.out
     assert tidegate.main("doctor", "--store", "here", *KFP).code == 3
+
+
+def test_doctor_makes_nothing_and_says_what_is_not_there_yet(tidegate: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.cli.doctor.open_store", lambda uri=None: tidegate.store)
+    said = tidegate.main("doctor", *KFP)
+    assert "not there yet: the first run makes it" in said.out
+    assert tidegate.backend.find_experiment(Path.cwd().name) is None
+
+
+def test_a_time_zone_that_there_is_not_is_said_where_it_is_read_with_the_one_that_was_meant(
+    tidegate: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("schedules.toml").write_text(FILE.replace("Europe/Berlin", "Europe/Berlim"))
+    for args in (["schedule", "apply"], ["watch"]):
+        said = tidegate.main(*args)
+        assert (said.code, said.err.splitlines()[0]) == (
+            2,
+            f"error[timezone-unknown]: [hourly] in {Path.cwd() / 'schedules.toml'}: there is no time zone 'Europe/Berlim'",
+        )
+        assert '→ timezone = "Europe/Berlin"' in said.err
+    assert "BAD schedules.toml: [hourly]" in tidegate.main("doctor", *KFP).out
+    monkeypatch.setenv("TIDEGATE_KFP_TIMEZONE", "Asia/Kolkatta")
+    said = tidegate("ls", *KFP)
+    assert (said.code, "error[timezone-unknown]: the setting timezone" in said.err) == (2, True)
+    assert 'timezone = "Asia/Kolkata"' in said.err
+    doctor = tidegate.main("doctor", *KFP)
+    assert (doctor.code, "BAD the setting timezone" in doctor.out) == (3, True)

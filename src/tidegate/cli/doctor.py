@@ -15,6 +15,7 @@ from tidegate.project import Project, read_project
 from tidegate.registry.model import Registry
 from tidegate.store.base import Store
 from tidegate.store.open import open_store
+from tidegate.timetable import FILE, read_timetable
 
 Finding = tuple[bool | None, str, str]
 _MARKS = {True: "ok ", False: "BAD", None: "?  "}
@@ -65,6 +66,8 @@ def _project(project: Project) -> Iterator[Finding]:
     there = (project.root / "pyproject.toml").is_file()
     yield True, f"project {project.root}", "" if there else "no pyproject.toml: the store stands where you stand"
     yield _checked("images.lock", lambda: f"{len(read_lock(project.root).families)} image families")
+    if (project.root / FILE).is_file():
+        yield _checked(FILE, lambda: f"{len(read_timetable(project.root / FILE))} schedules")
 
 
 def _store(uri: str) -> Iterator[Finding]:
@@ -78,11 +81,11 @@ def _argo(project: Project, endpoint: str) -> Iterator[Finding]:
     from tidegate.engines.argo.kube import open_cluster
     from tidegate.engines.argo.start import argo_settings
 
-    settings = argo_settings(project)
     try:
+        settings = argo_settings(project)
         cluster = open_cluster(settings.context)
     except TidegateError as e:
-        yield False, f"cluster: {e.found}", " ".join(filter(None, (e.allowed, e.hint)))
+        yield False, f"cluster: {e.found}", _advice(e)
         return
     yield True, f"cluster {cluster.address}, namespace {settings.namespace}", ""
     yield from examine(Ward(cluster, settings, lambda values: StoreAccess(values, endpoint)))
@@ -94,21 +97,24 @@ def _kfp(project: Project, uri: str) -> Iterator[Finding]:
     from tidegate.engines.kfp.support import MEASURED, is_measured
     from tidegate.engines.pod.shared import check_store
 
-    settings = read_settings(project)
     try:
+        settings = read_settings(project)
         backend = open_backend(settings)
-        version = backend.version()
-        backend.experiment(settings.experiment)
+        version, experiment = backend.version(), backend.find_experiment(settings.experiment)
     except TidegateError as e:
-        yield False, f"Kubeflow Pipelines: {e.found}", e.hint
+        yield False, e.found, _advice(e)
         return
     newer = "" if is_measured(version) else f"measured up to {'.'.join(map(str, MEASURED))}: what it lacks may differ"
     yield True, f"Kubeflow Pipelines {version or 'of no version'} at {backend.host}", newer
-    yield True, f"experiment {settings.experiment}", ""
+    yield True, f"experiment {settings.experiment}", "" if experiment else "not there yet: the first run makes it"
     yield _checked("pods reach the store", lambda: check_store(uri))
     yield from _store(uri)
     said = f"the Secrets {settings.store_secret} and {settings.registrar_secret} are not looked at from here"
     yield None, said, "docs/kfp.md says how they are made; a step says when its pod has none"
+
+
+def _advice(error: TidegateError) -> str:
+    return " ".join(filter(None, (error.allowed, error.hint)))
 
 
 def _round_trip(store: Store) -> str:

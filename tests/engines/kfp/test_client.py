@@ -102,3 +102,12 @@ def test_an_absent_recurring_run_is_removed_already(settings: KfpSettings) -> No
     Api.answer = (404, '{"error_message": "gone"}')
     backend.remove("x")
     assert any(a.startswith("DELETE ") for a in Api.asked)
+
+
+def test_an_experiment_is_looked_for_and_not_made(settings: KfpSettings) -> None:
+    backend = open_backend(settings)
+    assert backend.find_experiment("sea") is None
+    Api.answer = (200, json.dumps({"experiments": [{"experiment_id": "e1", "display_name": "sea"}]}))
+    assert backend.find_experiment("sea") == "e1"
+    assert all(asked.startswith("GET ") for asked in Api.asked)
+    assert "sea" in Api.asked[-1]

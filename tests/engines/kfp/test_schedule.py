@@ -349,3 +349,14 @@ def test_without_a_store_that_pods_reach_one_is_asked_for(place: Place) -> None:
     alone = KfpScheduler(place.backend, SETTINGS, None)
     with pytest.raises(ConfigError, match="no store is named"):
         alone.plan("nightly")
+
+
+def test_whoever_only_looks_makes_no_experiment(place: Place) -> None:
+    assert place.scheduler.compare(place.order(n=3)).action == "created"
+    assert place.scheduler.every(datetime(2026, 11, 26, tzinfo=UTC)) == place.scheduler.unwritten("team", set()) == []
+    for look in (place.scheduler.history, place.scheduler.suspend):
+        with pytest.raises(NotFound):
+            look("nightly", 1)
+    assert place.backend.find_experiment("sea") is None
+    place.apply(n=3)
+    assert place.backend.find_experiment("sea")

@@ -112,6 +112,9 @@ class Backend(Protocol):
     def experiment(self, name: str) -> str:
         """Return the id of an experiment, which is made where it is not there."""
 
+    def find_experiment(self, name: str) -> str | None:
+        """Return the id of an experiment, None where it is not there."""
+
     def version(self) -> str:
         """The version of the server, empty where it does not tell."""
 

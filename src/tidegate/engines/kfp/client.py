@@ -82,6 +82,12 @@ class KfpBackend:
             namespace = self._settings.namespace or None
             return str(self._client.create_experiment(name, namespace=namespace).experiment_id)
 
+    def find_experiment(self, name: str) -> str | None:
+        """Return the id of an experiment, None where it is not there."""
+        with self._asked():
+            found = self._client.list_experiments(filter=_named(name), namespace=self._settings.namespace or None)
+        return next((str(e.experiment_id) for e in found.experiments or ()), None)
+
     def version(self) -> str:
         """The version of the server, empty where it does not tell."""
         with self._asked():
@@ -120,10 +126,7 @@ class KfpBackend:
 
     def _pipeline(self, name: str) -> str:
         """The id of a pipeline of our namespace, empty where there is none."""
-        named = {"key": "display_name", "operation": "EQUALS", "stringValue": name}
-        found = self._client.list_pipelines(
-            filter=json.dumps({"predicates": [named]}), namespace=self._settings.namespace or None
-        ).pipelines
+        found = self._client.list_pipelines(filter=_named(name), namespace=self._settings.namespace or None).pipelines
         return str(found[0].pipeline_id) if found else ""
 
     def start(self, start: Start) -> BackendRun:
@@ -141,13 +144,9 @@ class KfpBackend:
 
     def find_run(self, experiment: str, name: str) -> BackendRun | None:
         """Return the newest run of this name in an experiment."""
-        named = {"key": "display_name", "operation": "EQUALS", "stringValue": name}
         with self._asked():
             found = self._client.list_runs(
-                experiment_id=experiment,
-                page_size=1,
-                sort_by="created_at desc",
-                filter=json.dumps({"predicates": [named]}),
+                experiment_id=experiment, page_size=1, sort_by="created_at desc", filter=_named(name)
             )
         return next(map(_run, found.runs or ()), None)
 
@@ -168,12 +167,11 @@ class KfpBackend:
 
     def runs(self, schedule: str, limit: int) -> Iterator[BackendRun]:
         """Yield the newest runs of a recurring run first."""
-        of_it = {"key": "recurring_run_id", "operation": "EQUALS", "stringValue": schedule}
         with self._asked():
             pages = self._pages(
                 lambda token: self._client.list_runs(
                     page_token=token, page_size=min(limit, PAGE), sort_by="created_at desc",
-                    filter=json.dumps({"predicates": [of_it]}), namespace=self._settings.namespace or None,
+                    filter=_equal("recurring_run_id", schedule), namespace=self._settings.namespace or None,
                 ),
                 "runs",
             )  # fmt: skip
@@ -304,6 +302,15 @@ def _message(body: str | bytes) -> str:
 def _short(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= 300 else f"{text[:299]}…"
+
+
+def _named(name: str) -> str:
+    return _equal("display_name", name)
+
+
+def _equal(key: str, value: str) -> str:
+    """What the API is told to look for."""
+    return json.dumps({"predicates": [{"key": key, "operation": "EQUALS", "stringValue": value}]})
 
 
 def _run(said: Any) -> BackendRun:

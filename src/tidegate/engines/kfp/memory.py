@@ -56,6 +56,10 @@ class MemoryBackend:
         with self._lock:
             return self._experiments.setdefault(name, f"experiment-{len(self._experiments) + 1}")
 
+    def find_experiment(self, name: str) -> str | None:
+        """See ``Backend``."""
+        return self._experiments.get(name)
+
     def version(self) -> str:
         """See ``Backend``."""
         return self._server

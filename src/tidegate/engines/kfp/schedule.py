@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -144,9 +144,8 @@ class KfpScheduler:
     def compare(self, order: Order) -> Applied:
         """What ``apply`` would do; nothing is sent."""
         before = self._find(order.name)
-        wanted = self._wanted(
-            order, before, self.backend.find_version(order.plan.name, version_prefix(self._prepared(order)))
-        )
+        made = self.backend.find_version(order.plan.name, version_prefix(self._prepared(order)))
+        wanted = self._wanted(order, before, made, self._experiment or "")
         return _applied(self, order, before, wanted)
 
     def apply(self, order: Order) -> Applied:
@@ -161,7 +160,7 @@ class KfpScheduler:
         self._check(order, self.backend.version())
         Runs(store).keep_plan(order.plan.digest, order.definition.spec, order.definition.platforms)
         made = version(self.backend, order.plan, self._prepared(order), order.record.commit)
-        wanted = self._wanted(order, before, made)
+        wanted = self._wanted(order, before, made, self.backend.experiment(self.settings.experiment))
         applied = _applied(self, order, before, wanted)
         if applied.action == "unchanged" and before:
             self._tidy(before.left)
@@ -209,14 +208,13 @@ class KfpScheduler:
         definition = order.definition
         return prepare(definition.spec, definition.platforms, self.settings, origin=order.record.origin)
 
-    def _wanted(self, order: Order, before: Found | None, made: Version | None) -> Recurring:
+    def _wanted(self, order: Order, before: Found | None, made: Version | None, experiment: str) -> Recurring:
         """The recurring run that an order asks for; ``made`` is None where its version is not there yet."""
         record, settings = order.record, self.settings
         stays = before and not order.settle
         enabled = self._is_enabled(before) if before and stays else not order.cron.suspended
         source = order.source[:LONGEST_NAME] or (before.note.source if before else "")
         note = Note(order.plan.digest, order.plan.name[:LONGEST_NAME], source, record.user)
-        experiment = self.backend.experiment(settings.experiment)
         when = recurrence(order.cron, settings.timezone)
         return Recurring(
             "", order.name, experiment, made or NO_VERSION, when, enabled, order.parameters, settings.service_account,
@@ -274,8 +272,7 @@ class KfpScheduler:
             self.backend.enable(recurring_id, enabled)
         except NotFound as e:
             raise _changed(recurring_id) from e
-        experiment = self.backend.experiment(self.settings.experiment)
-        found = next((r for r in self.backend.recurring(experiment) if r.id == recurring_id), None)
+        found = next((r for r in self._recurring() if r.id == recurring_id), None)
         if not found or found.enabled != enabled:
             raise ClusterError(
                 f"KFP did not {'enable' if enabled else 'disable'} the recurring run {recurring_id}",
@@ -402,13 +399,22 @@ class KfpScheduler:
             code="schedule-not-found",
         )
 
+    @property
+    def _experiment(self) -> str | None:
+        """Its id, None where nothing has made it yet: looking makes none."""
+        return self.backend.find_experiment(self.settings.experiment)
+
+    def _recurring(self) -> Iterable[Recurring]:
+        experiment = self._experiment
+        return self.backend.recurring(experiment) if experiment else ()
+
     def _find(self, name: str) -> Found | None:
         return next((f for f in self._all() if f.name == name), None)
 
     def _all(self) -> list[Found]:
         """The schedules, in the order of their names; of several of a name the enabled, else the newest, is it."""
         found: dict[str, list[tuple[Recurring, Note]]] = {}
-        for each in self.backend.recurring(self.backend.experiment(self.settings.experiment)):
+        for each in self._recurring():
             if note := note_of(each):
                 found.setdefault(each.name, []).append((each, note))
         return [_chosen(found[name]) for name in sorted(found)]

@@ -20,7 +20,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from tidegate.cron import zone
 from tidegate.engines import settings
+from tidegate.errors import ConfigError, UsageError
 from tidegate.project import Project
 
 _NAME = re.compile(r"(?=.{0,253}$)([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?")
@@ -29,7 +31,7 @@ _OBJECT = (_NAME, "a name of a Kubernetes object: a-z, 0-9, '-' and '.', 253 cha
 _RULES = {
     "host": _ADDRESS,
     "ui": _ADDRESS,
-    "timezone": (re.compile(r"[A-Za-z0-9_+/-]+"), "a zone of the IANA database: Europe/Berlin"),
+    "timezone": (re.compile(r".*"), "a zone of the IANA database: Europe/Berlin"),
     "experiment": (re.compile(r"[^\x00-\x1f]{0,127}"), "a name of at most 127 characters"),
 }
 
@@ -51,4 +53,13 @@ class KfpSettings:
 def read_settings(project: Project) -> KfpSettings:
     """Read the settings of a project; raise ``ConfigError`` where one is unknown, or of another shape."""
     found = settings.read(project, "kfp", KfpSettings, _RULES, _OBJECT)
+    _check_zone(found.timezone)
     return found if found.experiment else replace(found, experiment=project.name or "Default")
+
+
+def _check_zone(name: str) -> None:
+    try:
+        zone(name, '[tool.tidegate.kfp] timezone = "{}"')
+    except UsageError as e:
+        said = f"the setting timezone of [tool.tidegate.kfp]: {e.found}"
+        raise ConfigError(said, allowed=e.allowed, hint=e.hint, code=e.code) from None
