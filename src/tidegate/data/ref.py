@@ -7,6 +7,7 @@
 | ``file:PATH`` | ``file:PATH#digest=sha256:…`` |
 | ``https://…``, ``http://…`` | ``…#etag=…``, ``#modified=…&size=…`` or ``#sha256=…`` |
 | ``model:NAME@ALIAS``, of a store's registry | ``model:NAME:VERSION#digest=sha256:…`` |
+| ``drift:NAME``, what a monitor saw last | ``drift:NAME:NUMBER#digest=sha256:…`` |
 
 A moving reference is resolved once; the pin names those bytes for ever. The *digest*, sha256 over the bytes, is the same
 wherever they are; it is learned when they are first brought and checked whenever they are brought again.
@@ -20,7 +21,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from tidegate.data import dvc, folder, objects, web
+from tidegate.data import drift, dvc, folder, objects, web
 from tidegate.data.base import Adapter, Pin, arriving
 from tidegate.data.digests import Digests
 from tidegate.data.model import START, Models
@@ -49,7 +50,7 @@ def parse(reference: str, store: Store | None = None) -> Adapter:
     if not found:
         raise UsageError(
             f"{reference[:200]!r} is no dataset reference",
-            allowed="dvc+REPOSITORY@REVISION:PATH, s3://…, gs://…, az://…, file:PATH, https://…, model:NAME@ALIAS.",
+            allowed="dvc+REPOSITORY@REVISION:PATH, s3://…, gs://…, az://…, file:PATH, https://…, model:NAME@ALIAS, drift:NAME.",
             hint="file:PATH for a file or folder of this machine",
             code="reference-invalid",
         )
@@ -65,7 +66,7 @@ def parse(reference: str, store: Store | None = None) -> Adapter:
 
 
 def _adapters(store: Store | None) -> dict[str, Adapter]:
-    return {**ADAPTERS, START: Models(store)}
+    return {**ADAPTERS, START: Models(store), drift.START: drift.Drift(store)}
 
 
 def resolve(reference: str, store: Store | None = None) -> Pin:
