@@ -9,8 +9,9 @@ import pytest
 
 from tests.servers import KEYS, create_bucket, free_port, moto
 from tests.store.fault_proxy import FAULTS, Proxy, proxy
-from tidegate.errors import StoreError
+from tidegate.errors import ConfigError, NotFound, StoreError
 from tidegate.store.object import ObjectStore
+from tidegate.store.patient import PatientStore
 
 
 class Faulty(NamedTuple):
@@ -95,3 +96,28 @@ def test_an_unreachable_bucket_is_trouble_with_advice() -> None:
         store.get("k")
     assert "tidegate doctor" in e.value.hint
     assert e.value.exit_code == 3
+
+
+def test_a_bucket_that_is_not_there_is_said_at_once_by_its_name_and_not_waited_for(faulty: Faulty) -> None:
+    pauses: list[float] = []
+    options = {"aws_endpoint": f"http://127.0.0.1:{faulty.proxy.server_port}", "pause": pauses.append, **KEYS}
+    store = PatientStore(ObjectStore("s3://absent/x", **options), pause=pauses.append)
+    for verb in (
+        lambda: store.get("k"),
+        lambda: store.put("k", b"x"),
+        lambda: store.put_new("k", b"x"),
+        lambda: [*store.chunks("k")],
+        lambda: [*store.list("")],
+        lambda: [*store.list("", recursive=False)],
+        lambda: store.move("k", "j"),
+        lambda: store.delete("k"),
+    ):
+        with pytest.raises(ConfigError, match="no bucket 'absent'") as e:
+            verb()
+        assert (e.value.code, "aws s3 mb s3://absent" in e.value.hint) == ("store-no-bucket", True)
+    assert pauses == []
+
+
+def test_a_key_that_is_not_there_is_no_bucket_that_is_not_there(faulty: Faulty) -> None:
+    with pytest.raises(NotFound):
+        faulty.direct.get("NoSuchBucket")

@@ -12,12 +12,14 @@ AWS_SECRET_ACCESS_KEY, AWS_REGION …).
 from __future__ import annotations
 
 import random
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import (
@@ -36,6 +38,9 @@ from tidegate.store.base import Entry, check_key
 TRIES = 6
 FIRST_PAUSE = 0.1
 CHUNK = 8 << 20
+_NO_BUCKET = re.compile("<Code>(NoSuchBucket|ContainerNotFound)</Code>")  # S3, MinIO and GCS; Azure
+_MAKE = {"gs": "gcloud storage buckets create gs://{}", "s3": "aws s3 mb s3://{}"}
+_MAKE_AZURE = "az storage container create --name {}"
 T = TypeVar("T")
 
 
@@ -48,7 +53,8 @@ class ObjectStore:
         pause: waits between tries, in seconds; the seam for tests.
 
     Raises:
-        ConfigError: obstore cannot make a client of the address and settings.
+        ConfigError: obstore cannot make a client of the address and settings; from every verb: the bucket is not there
+            (code ``store-no-bucket``).
     """
 
     def __init__(self, uri: str, *, pause: Callable[[float], None] = time.sleep, **options: Any) -> None:
@@ -150,6 +156,7 @@ class ObjectStore:
             except (PermissionDeniedError, UnauthenticatedError) as e:
                 raise self._refused(f"write {key}", e) from e
             except (AlreadyExistsError, PreconditionError, BaseError, OSError) as e:
+                self._check_bucket(e)
                 last = e
                 try:
                     return is_ours()
@@ -163,17 +170,30 @@ class ObjectStore:
     def _try(self, what: str, call: Callable[[], T]) -> T:
         try:
             return call()
-        except (NotFoundError, FileNotFoundError):
+        except (NotFoundError, FileNotFoundError) as e:
+            self._check_bucket(e)
             raise NotFound(f"the store has no {what.partition(' ')[2]}") from None
         except (PermissionDeniedError, UnauthenticatedError) as e:
             raise self._refused(what, e) from e
         except (BaseError, OSError) as e:
             if "AccessDenied" in str(e):  # how a bulk deletion says so
                 raise self._refused(what, e) from e
+            self._check_bucket(e)
             raise StoreError(
                 f"cannot {what} in {self._uri}: {_first_line(e)}",
                 hint="Look at the endpoint and the network: tidegate doctor --store " + self._uri,
             ) from e
+
+    def _check_bucket(self, error: Exception) -> None:
+        """Raise ``ConfigError`` where the bucket itself is not there: no waiting makes it."""
+        if _NO_BUCKET.search(str(error)):
+            parts = urlsplit(self._uri)
+            raise ConfigError(
+                f"there is no bucket {parts.netloc!r} where the store {self._uri} was looked for",
+                allowed="A bucket that is there: tidegate makes none.",
+                hint=f"{_MAKE.get(parts.scheme, _MAKE_AZURE).format(parts.netloc)}, or compare AWS_ENDPOINT_URL",
+                code="store-no-bucket",
+            ) from error
 
     def _refused(self, what: str, error: Exception) -> StoreError:
         return StoreError(
