@@ -16,7 +16,7 @@ from tidegate.data.dvc import fetch, parse_pin, resolve
 from tidegate.errors import Damaged, NotFound, UsageError
 from tidegate.store.blobs import digest_path
 from tidegate.store.memory import MemoryStore
-from tidegate.trigger.watch import NOT_NEW, RAN, Order, Watch, Watcher
+from tidegate.trigger.watch import NOT_NEW, RAN, UNSETTLED, Order, Watch, Watcher
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,44 @@ def test_a_commit_that_touches_the_data_starts_a_run_and_another_does_not(repo: 
     git(repo, "reset", "-q", "--hard", latest)
     assert [watcher.turn().reason, len(ran)] == [RAN, 2]
     assert latest in ran[1].parameters["data"]
+
+
+def dvc(repo: Path, *args: str) -> None:
+    subprocess.run([sys.executable, "-m", "dvc", *args], cwd=repo, check=True, capture_output=True)
+
+
+def test_a_commit_that_is_pushed_before_its_data_is_waited_for_and_runs_when_the_data_has_come(
+    repo: Path, tmp_path: Path
+) -> None:
+    origin, brought, now = tmp_path / "origin.git", [], [0.0]
+    git(repo, "clone", "-q", "--bare", str(repo), str(origin))
+    branch = git(repo, "rev-parse", "--abbrev-ref", "HEAD")
+    (repo / "reviews" / "train" / "new.parquet").write_bytes(b"not pushed yet")
+    dvc(repo, "add", "reviews")
+    git(repo, "commit", "-qam", "More")
+    git(repo, "push", "-q", str(origin), f"HEAD:{branch}")
+
+    def start(order: Order) -> str:
+        brought.append(fetch(parse_pin(order.parameters["data"]), tmp_path / "brought"))
+        return "SUCCEEDED"
+
+    watch = Watch("t", "t", "sha256:plan", {"data": f"dvc+file://{origin}@{branch}:reviews"}, poll=60, quiet=30)
+    watcher = Watcher(watch, MemoryStore(), start, clock=lambda: now[0])
+    assert watcher.turn().reason == UNSETTLED
+    now[0] += 30
+    turn = watcher.turn()
+    assert (turn.reason, "reviews has not been pushed" in turn.detail, brought) == ("data-missing", True, [])
+    assert "dvc push" in turn.error.hint
+    dvc(repo, "push")
+    assert [watcher.turn().reason for _ in range(2)] == [RAN, NOT_NEW]
+    assert (tmp_path / "brought" / "train" / "new.parquet").read_bytes() == b"not pushed yet"
+
+
+def test_a_remote_that_cannot_be_asked_holds_up_nothing(repo: Path) -> None:
+    config = repo / ".dvc" / "config"
+    config.write_text(config.read_text().replace(str(repo.parent / "remote"), "s3://nobody-knows/x"))
+    git(repo, "commit", "-qam", "Another remote")
+    assert resolve(f"dvc+{repo}@HEAD:reviews").absent() is None
 
 
 def test_pinned_bytes_come_and_are_the_same_each_time(made: Path, tmp_path: Path) -> None:

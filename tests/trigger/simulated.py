@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tidegate.errors import NotFound
 from tidegate.plan.events import SUCCEEDED
 from tidegate.registry.model import Entry as Entry_
 from tidegate.registry.model import ModelState, Registry
@@ -195,9 +196,13 @@ class Shape:
     complete: bool = False
     source: str = "sim"
     revision: str = ""
+    lacks: str = ""
 
     def __str__(self) -> str:
         return f"sim:{self.identity}"
+
+    def absent(self) -> NotFound | None:
+        return NotFound(f"{self.lacks} is not there yet", code="data-missing") if self.lacks else None
 
     def fetch(self, target: Path) -> Content:
         raise NotImplementedError

@@ -277,6 +277,22 @@ def test_trouble_is_a_reason_and_passes() -> None:
     assert alone.turn(1) == RAN
 
 
+def test_bytes_that_have_not_arrived_are_waited_for_and_are_neither_an_outcome_nor_one_of_the_day_s_runs() -> None:
+    alone = Alone(watch(retrain=Retrain(per_day=1)), now=1.8e9)
+    alone.shape = Shape("1", complete=True, lacks="part-3")
+    assert [alone.turn(), alone.turn(QUIET - 1), alone.turn(1), alone.turn(POLL)] == [
+        UNSETTLED, UNSETTLED, "data-missing", "data-missing",
+    ]  # fmt: skip
+    assert "part-3" in alone.watcher.turn().detail
+    assert [*alone.store.list("claims"), *alone.store.list("triggers/tidal/days")] == []
+    assert [(kind, reason) for kind, reason, _ in alone.history] == [
+        ("waiting", UNSETTLED),
+        ("waiting", "data-missing"),
+    ]
+    alone.shape = Shape("1", complete=True)
+    assert [alone.turn(POLL), alone.turn(), len(alone.ran)] == [RAN, NOT_NEW, 1]
+
+
 def test_a_run_that_could_not_start_gives_its_claim_back() -> None:
     alone = Alone()
     alone.ends = StoreError("no store", code="store-error")

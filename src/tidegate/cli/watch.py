@@ -289,6 +289,8 @@ def _watch(watcher: Watcher, hints: Hints, once: bool, shown: Callable[[Turn], s
 def _as_text(runs: Runs, again: Sequence[str], where: Sequence[str], turn: Turn) -> str:
     """What came of a look; of a run also what it gave, or how to go on with it where it failed and still is as it was."""
     lines, outcome = [f"{turn.reason}: {turn.detail}"], _outcome(runs, turn)
+    if turn.error and turn.error.hint:
+        lines.append(f"  → {turn.error.hint}")
     if turn.done and outcome and outcome.state == FAILED:
         look = shlex.join(["tidegate", "runs", "show", turn.done.run_id, *where])
         lines += [f"  → {look}", f"  when it is mended: {shlex.join([*again, '--resume', turn.done.run_id, *where])}"]

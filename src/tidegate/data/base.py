@@ -33,6 +33,9 @@ class Pin(Protocol):
     def complete(self) -> bool:
         """Whether whoever wrote the data has said that it is whole."""
 
+    def absent(self) -> NotFound | None:
+        """Why its bytes cannot all be brought yet, told without reading them; None where they can, or nobody knows."""
+
     def fetch(self, target: Path) -> Content:
         """Bring the bytes to a new path, checked as far as the pin can prove them; return their digest.
 

@@ -64,6 +64,10 @@ class Pin:
         """Always: a commit is whole."""
         return True
 
+    def absent(self) -> NotFound | None:
+        """See ``tidegate.data.base.Pin``: a commit may be pushed before its bytes are."""
+        return absent(self)
+
     def fetch(self, target: Path) -> Content:
         """See ``tidegate.data.base.Pin``."""
         return fetch(self, target)
@@ -159,6 +163,17 @@ def fetch(pin: Pin, target: Path) -> Content:
     return digest_path(target)
 
 
+def absent(pin: Pin) -> NotFound | None:
+    """Why pinned bytes cannot all be brought yet; None where they can, or where DVC or its remote does not say."""
+    with _git_folder(pin.repo) as repo, tempfile.TemporaryDirectory(prefix="tidegate-dvc-") as private:
+        done = _python(["tidegate.data.pushed", repo, pin.commit, pin.path], Path(private, "site"))
+    missing = json.loads(done.stdout) if done.returncode == 0 else []
+    if not missing:
+        return None
+    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    return _unpushed(pin, f"{', '.join(missing[:3])}{more} has not been pushed to its remote")
+
+
 def _match(reference: str) -> re.Match[str]:
     found = _REFERENCE.fullmatch(reference)
     if not found:
@@ -210,20 +225,8 @@ def _md5(dvc_file: str, reference: str) -> str:
 
 
 def _dvc_get(pin: Pin, repo: str, target: Path) -> None:
-    command = [sys.executable, "-m", "dvc", "get", "--rev", pin.commit, "-o", str(target)]
-    own = {
-        "DVC_NO_ANALYTICS": "1",
-        "GIT_TERMINAL_PROMPT": "0",
-        "LOGNAME": user_name(),  # for the history of its clone: a user of a container need not have a name
-        "DVC_SITE_CACHE_DIR": str(target.with_name("site")),  # not the machine's, which need not be writable
-    }
-    done = subprocess.run(
-        [*command, "--", repo, pin.path],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **own},
-        check=False,
-    )
+    get = ["dvc", "get", "--rev", pin.commit, "-o", str(target), "--", repo, pin.path]
+    done = _python(get, target.with_name("site"))
     if done.returncode == 0:
         return
     lines = done.stderr.strip().splitlines()
@@ -232,8 +235,24 @@ def _dvc_get(pin: Pin, repo: str, target: Path) -> None:
     )
     if "No module named dvc" in done.stderr:
         raise Trouble("DVC is not installed", hint="pip install 'tidegate[dvc]'", code="dvc-missing")
-    raise NotFound(
-        f"DVC cannot bring {pin.path} at {pin.commit[:10]}: {said[0][:300]}",
+    raise _unpushed(pin, said[0])
+
+
+def _python(command: list[str], site: Path) -> subprocess.CompletedProcess[str]:
+    """Run a module of DVC, or one that loads it, with a place for what it would keep for the whole machine."""
+    own = {
+        "DVC_NO_ANALYTICS": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "LOGNAME": user_name(),  # for the history of its clone: a user of a container need not have a name
+        "DVC_SITE_CACHE_DIR": str(site),  # not the machine's, which need not be writable
+    }
+    whole = [sys.executable, "-m", *command]
+    return subprocess.run(whole, capture_output=True, text=True, env={**os.environ, **own}, check=False)
+
+
+def _unpushed(pin: Pin, why: str) -> NotFound:
+    return NotFound(
+        f"DVC cannot bring {pin.path} at {pin.commit[:10]}: {why[:300]}",
         allowed="A revision whose data was pushed to the repository's DVC remote.",
         hint="dvc push --all-tags in that repository",
         code="data-missing",

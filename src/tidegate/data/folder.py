@@ -46,6 +46,9 @@ class FolderPin:
         """None: a folder has no past."""
         return ""
 
+    def absent(self) -> None:
+        """See ``Pin``: what was found is there."""
+
     def fetch(self, target: Path) -> Content:
         """See ``Pin``."""
         digest_path(self.path)  # refuses links, which a copy would follow

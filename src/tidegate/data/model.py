@@ -54,6 +54,9 @@ class ModelPin:
         """The number of the version."""
         return str(self.version)
 
+    def absent(self) -> None:
+        """See ``Pin``: what was found is there."""
+
     def fetch(self, target: Path) -> Content:
         """See ``Pin``; raise ``ModelRefused`` where the version may not be served any more."""
         store = self.store or open_store()

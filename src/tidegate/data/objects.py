@@ -171,6 +171,9 @@ class ObjectsPin:
         """Address and inventory: the same bytes put again with the same ETags are the same data."""
         return f"{self.uri}#inventory={self.inventory}"
 
+    def absent(self) -> None:
+        """See ``Pin``: what was found is there."""
+
     def fetch(self, target: Path) -> Content:
         """See ``Pin``."""
         objects = Objects(self.uri)

@@ -58,6 +58,9 @@ class WebPin:
         """None: a server has no past."""
         return ""
 
+    def absent(self) -> None:
+        """See ``Pin``: what was found is there."""
+
     def fetch(self, target: Path) -> Content:
         """See ``Pin``."""
         with target.open("xb") as out, _ask(self.url, "GET") as answer:

@@ -1,5 +1,8 @@
 """A watcher of data: look → wait until it is quiet → claim → run → mark.
 
+Data whose bytes have not all arrived where a run would bring them from (a commit that was pushed before its DVC data) is
+no new data yet: it is waited for, first as for data that changes, then with what is missing as the reason.
+
 Whatever makes a watcher look (its own poll, a notification, a restart) is a hint and no more: what is there is resolved
 to pins each time. So events may be lost, late, doubled or out of order. Data is *quiet* when whoever writes it has said
 that it is whole, or when all looks for ``quiet`` seconds found the same. For a pipeline, its parameters and such data one
@@ -24,7 +27,7 @@ from tidegate.plan.events import FAILED, SUCCEEDED
 from tidegate.store.base import Store
 from tidegate.trigger.claim import Claims, Done, Lease, run_id_of, work_of
 from tidegate.trigger.history import ENDED, STARTED, WAITING, Happening, History
-from tidegate.trigger.retrain import Retrain
+from tidegate.trigger.retrain import Refusal, Retrain
 
 KNOWN = 1000  # pins whose identity a watcher remembers
 UNSETTLED, NOT_NEW, HELD, LOST, RAN = "unsettled", "not-new", "held", "lease-lost", "ran"
@@ -153,7 +156,9 @@ class Watcher:
             turn = self._turn()
             self._note(turn)
         except Trouble as e:
-            return self._trouble(e)
+            turn = self._failed(e)
+            with suppress(Trouble):  # the store itself may be the trouble
+                self._note(turn)
         return turn
 
     def _turn(self) -> Turn:
@@ -166,28 +171,47 @@ class Watcher:
                 return Turn(UNSETTLED, detail, min(left, self.watch.poll))
             identities = {name: self._identity(pin) for name, pin in pins.items()}
         except TidegateError as e:
-            return self._trouble(e)
+            return self._failed(e)
         work = work_of(self.watch.digest, self.watch.parameters, identities)
         if work in self._done:
             return self._not_new(self._done[work])
-        return self._claim(work, {name: str(pin) for name, pin in pins.items()})
+        return self._claim(work, pins)
 
     def _identity(self, pin: Pin) -> str:
         if str(pin) not in self._identities:
             self._identities = {str(pin): self.identify(pin), **dict(islice(self._identities.items(), KNOWN))}
         return self._identities[str(pin)]
 
-    def _claim(self, work: str, pins: Mapping[str, str]) -> Turn:
+    def _claim(self, work: str, pins: Mapping[str, Pin]) -> Turn:
         view = self.claims.look(work)
         if view.done:
             return self._not_new(self._keep(work, view.done))
-        if not view.epoch and (turn := self._too_soon() or self._limit(work)):
+        if not view.epoch and (turn := self._not_yet(work, pins)):
             return turn
         lease = self.claims.take(work)
         if not lease:
             detail = f"it is claimed by {self.claims.holder(work) or 'another watcher'}"
             return Turn(HELD, detail, min(self.watch.poll, self.watch.lease))
-        return self._run(lease, pins)
+        return self._run(lease, {name: str(pin) for name, pin in pins.items()})
+
+    def _not_yet(self, work: str, pins: Mapping[str, Pin]) -> Turn | None:
+        """Why new data does not have its run at this moment; the place in the day is taken last."""
+        retrain, now = self.watch.retrain, self.now()
+        last = self.history.last_start() if retrain.gap else None
+        return (
+            self._too_soon()
+            or self._limit(retrain.refusal(now, last))
+            or self._arriving(pins)
+            or self._limit(retrain.place(self.store, self.watch.name, work, now))
+        )
+
+    def _arriving(self, pins: Mapping[str, Pin]) -> Turn | None:
+        """Wait for bytes that are on their way; after ``quiet`` seconds that is said to be wrong."""
+        why = next((found for pin in pins.values() if (found := pin.absent())), None)
+        if not why or not self._sight:
+            return None
+        left = self._sight.since + self.watch.quiet - self.clock()
+        return Turn(UNSETTLED, why.found, min(left, self.watch.poll)) if left > 0 else self._failed(why)
 
     def _too_soon(self) -> Turn | None:
         """Wait for what may follow, as commits do: asked for new data only, what had its run has no need to settle."""
@@ -197,10 +221,7 @@ class Watcher:
             return None
         return Turn(UNSETTLED, f"newer data came less than {debounce:g} s ago", min(left, self.watch.poll))
 
-    def _limit(self, work: str) -> Turn | None:
-        retrain, now = self.watch.retrain, self.now()
-        last = self.history.last_start() if retrain.gap else None
-        why = retrain.refusal(now, last) or retrain.place(self.store, self.watch.name, work, now)
+    def _limit(self, why: Refusal | None) -> Turn | None:
         return Turn(why.code, why.detail, min(why.again, self.watch.poll)) if why else None
 
     def _run(self, lease: Lease, pins: Mapping[str, str]) -> Turn:
@@ -243,11 +264,8 @@ class Watcher:
     def _not_new(self, done: Done) -> Turn:
         return Turn(NOT_NEW, f"this data has had its run: {done.run_id} {done.state}", self.watch.poll, done)
 
-    def _trouble(self, error: TidegateError) -> Turn:
-        turn = Turn(error.code, error.found, self.watch.poll, error=error)
-        with suppress(Trouble):  # the store itself may be the trouble
-            self._note(turn)
-        return turn
+    def _failed(self, error: TidegateError) -> Turn:
+        return Turn(error.code, error.found, self.watch.poll, error=error)
 
     def _note(self, turn: Turn) -> None:
         """Count a look; write why nothing started where that is another reason than before."""
