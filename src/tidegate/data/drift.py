@@ -55,6 +55,9 @@ class DriftPin:
         """The number of the event."""
         return str(self.number)
 
+    def absent(self) -> None:
+        """See ``Pin``: what was found is there."""
+
     def fetch(self, target: Path) -> Content:
         """See ``Pin``."""
         event = Drifts(self.store or open_store()).read(self.name, self.number)
