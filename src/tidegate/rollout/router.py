@@ -14,7 +14,7 @@ STABLE, BASELINE, CANARY = "stable", "baseline", "canary"
 ARMS = (STABLE, BASELINE, CANARY)
 WHOLE = 10_000
 
-# microseconds from the first byte of a request to its answer, 0.25 ms to 10 s, each a quarter more than the one before
+# microseconds from a whole request to its answer, 0.25 ms to 10 s, each a quarter more than the one before
 LATENCY_EDGES = tuple(round(250 * 1.25**i) for i in range(48))
 
 
@@ -23,9 +23,10 @@ class Tally:
     """What one arm was asked, and how it answered; counts only grow while the front's ``epoch`` stays the same.
 
     Attributes:
-        requests: requests that the arm was given first.
-        errors: those among them that it failed: 5xx, no answer in time, a broken connection, no HTTP. Also those that
-            were sent again to stable, so that no client saw it.
+        requests: requests that the arm was given first, and that are over. Of stable's only those that might have gone
+            to another arm: a request that cannot be sent twice, or is too large for that, always goes to stable.
+        errors: those among them that it failed: 5xx, 429, no answer in time, a broken connection, no HTTP. Also those
+            that were sent again to stable, so that no client saw it.
         latency: requests answered by the arm itself, by the time it took: one count for each edge of
             ``LATENCY_EDGES`` (up to and including it), and one for what took longer.
     """

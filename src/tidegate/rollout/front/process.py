@@ -1,0 +1,75 @@
+"""Processes of a front: started in sessions of their own, known by pid and start, so that a next supervisor finds them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidegate.errors import ServerError
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of this machine.
+
+    Attributes:
+        pid: its number.
+        started: when it started, in the system's ticks: another process of the same number has another.
+    """
+
+    pid: int
+    started: int
+
+
+def identify(pid: int) -> Process | None:
+    """Return the process that has a number now, None where there is none or it is dead and only not yet waited for."""
+    with suppress(OSError):
+        # proc(5): after the name, which may hold anything, in parentheses come state (3rd) … starttime (22nd)
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else Process(pid, int(fields[19]))
+    return None
+
+
+def is_alive(process: Process) -> bool:
+    """Whether it is this one that still runs."""
+    return identify(process.pid) == process
+
+
+def start(
+    command: Sequence[str], log: Path, *, folder: Path | None = None, env: Mapping[str, str] | None = None
+) -> Process:
+    """Start a command that outlives us, with what it writes at the end of a log.
+
+    Raises:
+        ServerError: it cannot be started, or ended at once (code ``front-start``).
+    """
+    with log.open("ab") as out:
+        try:
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=folder,
+                env={**os.environ, **(env or {})},
+            )  # fmt: skip
+        except OSError as e:
+            raise ServerError(f"cannot start {command[0]}: {e.strerror}", code="front-start") from e
+    _children.append(child)
+    return identify(child.pid) or Process(child.pid, 0)
+
+
+_children: list[subprocess.Popen[bytes]] = []
+
+
+def reap() -> None:
+    """Take note of our dead, or they stay as zombies."""
+    _children[:] = [child for child in _children if child.poll() is None]
+
+
+def tell(process: Process, number: signal.Signals) -> None:
+    """Send a signal, unless the process is another one by now."""
+    if is_alive(process):
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
