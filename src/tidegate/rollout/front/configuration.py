@@ -129,6 +129,7 @@ global
     nbthread {settings.threads}
     fd-hard-limit 65536
     noreuseport
+    hard-stop-after 10s
     tune.bufsize {settings.body + HEADERS}
     set-var proc.weights int({packed})
     set-var proc.canary_servers int(1)
@@ -200,7 +201,9 @@ backend stable
     timeout connect 1s
     timeout server {settings.stable_timeout_ms}ms
     retry-on conn-failure empty-response
-    option httpchk GET {settings.ready}
+    option httpchk
+    http-check send meth GET uri {settings.ready} ver HTTP/1.1 hdr host 127.0.0.1
+    http-check expect status 200
     acl drawn var(txn.drawn) -m found
     http-response set-var(txn.bin) int({FAILED}) if drawn {{ status ge 500 }} or drawn {{ status 429 }}
 {_count(settings, STABLE, "drawn")}\
@@ -216,7 +219,9 @@ backend {arm}
     timeout connect {CONNECT_MS}ms
     timeout server {settings.timeout_ms}ms
     retry-on conn-failure empty-response response-timeout junk-response 500 501 502 503 504
-    option httpchk GET {settings.ready}
+    option httpchk
+    http-check send meth GET uri {settings.ready} ver HTTP/1.1 hdr host 127.0.0.1
+    http-check expect status 200
     http-request set-var(txn.server) rand(1048576),mod(proc.{arm}_servers),add(1)
     use-server {arm}%[var(txn.server)] if TRUE
 {others}\

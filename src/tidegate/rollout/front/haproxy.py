@@ -7,7 +7,7 @@ it starts with again. A lock makes "look at the generation, then set" one step f
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +78,17 @@ class HaproxyRouter:
         self._set(weights=pack(weights))
         if (now := self.weights()) != weights:
             raise ServerError(f"HAProxy has {dict(now.shares)}, not {dict(weights.shares)}", code="front-unreachable")
+
+    def restore(self, arms: Collection[str]) -> None:
+        """Put the kept weights in force where HAProxy began with less, once all their arms have servers.
+
+        Raises:
+            ServerError: see ``force``.
+        """
+        with locked(self.folder / LOCK):
+            kept, now = committed(self.folder), self.weights()
+            if kept.generation == now.generation and kept != now and kept.among(arms) == kept:
+                self.force(kept)
 
     def servers(self, arm: str) -> dict[str, int]:
         """The servers of an arm that take requests: the port by the name they have in HAProxy."""
