@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from pathlib import Path
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 
 from tests.registry.made import evaluation, frame, model, policy
+from tests.serve import asked
 from tidegate.errors import ModelRefused, UsageError
 from tidegate.registry.register import Candidate, register
+from tidegate.serve.codec import MAX_ROWS
 from tidegate.serve.load import Loaded, load_version
 from tidegate.serve.onnx import Scorer
-from tidegate.serve.protocol import MAX_ROWS, handle
 from tidegate.store.blobs import Blobs, digest_path
 from tidegate.store.memory import MemoryStore
 
@@ -38,9 +40,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
 
 
 def ask(loaded: Loaded, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    raw = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
-    response = handle(loaded, method, path, raw)
-    return response.status, json.loads(response.body)
+    answer = asked.ask(loaded, method, path, body)
+    return answer.status, answer.json
 
 
 ROW = {"x": 19.0, "n": 1, "kind": "a"}
@@ -135,13 +136,17 @@ def test_bad_rows_are_a_4xx_that_says_why(loaded: Loaded, body: Any) -> None:
 def test_a_thousand_malformed_requests_never_fail_the_server(loaded: Loaded) -> None:
     rng = random.Random(0)
     good = json.dumps({"inputs": TENSORS}).encode()
+    bodies = []
     for _ in range(1000):
         body = bytearray(good)
         for _ in range(rng.randint(1, 8)):
             at = rng.randrange(len(body))
             body[at : at + rng.randint(0, 3)] = bytes(rng.randrange(256) for _ in range(rng.randint(0, 3)))
-        assert handle(loaded, "POST", "/v2/models/m/infer", bytes(body)).status in (200, 400)
-    assert ask(loaded, "POST", "/v2/models/m/infer", {"inputs": TENSORS})[0] == 200
+        bodies.append(bytes(body))
+    requests = [asked.request("POST", "/v2/models/m/infer", body) for body in [*bodies, good]]
+    answers = asyncio.run(asked.ask_all(asked.service(loaded), requests))
+    assert {a.status for a in answers} <= {200, 400}
+    assert answers[-1].status == 200
 
 
 def test_the_scorer_refuses_what_the_signature_does_not_say(loaded: Loaded) -> None:

@@ -1,4 +1,4 @@
-"""The server as a process: it answers, refuses a port in use, and stops cleanly."""
+"""The server as processes: it answers, follows an alias, survives its workers' deaths, and ends without losing a request."""
 
 from __future__ import annotations
 
@@ -10,70 +10,130 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.registry.made import evaluation, model, policy
 from tests.serve.test_protocol import ROW, registered
 from tidegate.errors import ServerError
-from tidegate.serve.protocol import MAX_BODY
-from tidegate.serve.server import free_port
+from tidegate.registry.model import Registry
+from tidegate.registry.register import Candidate, register
+from tidegate.serve.server import listen
+from tidegate.store.blobs import digest_path
 from tidegate.store.local import LocalStore
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("server")
     registered(LocalStore(root / "s"), root)
     return root / "s"
 
 
-def start(store: Path, *args: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tidegate", "serve", "m@champion", "--store", str(store), *args]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def again(store: Path, folder: Path, estimator: str) -> int:
+    """Register one more version of the model, which the champion then names; return its number."""
+    made = model(folder / estimator, estimator)
+    data = folder / f"data-{estimator}"
+    data.mkdir()
+    (data / "x").write_text("x")
+    said = evaluation(data={"digest": digest_path(data).digest, "rows": 4})
+    (folder / f"{estimator}.json").write_text(json.dumps(said))
+    register(Candidate("m", made, folder / f"{estimator}.json", data, {}, policy().json()), LocalStore(store))
+    return Registry(LocalStore(store)).version("m")[1].version
 
 
-@pytest.fixture
-def url(store: Path) -> Iterator[str]:
-    with start(store, "--port", "0") as server:
+@dataclass
+class Served:
+    """A server and what it said of itself."""
+
+    process: subprocess.Popen[str]
+    url: str
+    admin: str
+    errors: Path
+
+    def get(self, path: str, base: str = "") -> Any:
+        with urllib.request.urlopen(f"{base or self.url}{path}", timeout=20) as response:
+            body = response.read()
+        return json.loads(body) if body[:1] in (b"{", b"[") else body.decode()
+
+    def predict(self, rows: Any) -> Any:
+        with urllib.request.urlopen(f"{self.url}/predict", json.dumps(rows).encode(), timeout=20) as response:
+            return json.load(response)
+
+    def status(self) -> Any:
+        return self.get("/v1/status", self.admin)
+
+    def log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.errors.read_text().splitlines()]
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [line for line in self.log() if line["event"] == name]
+
+
+def command(store: Path, *args: str, reference: str = "m@champion") -> list[str]:
+    return [sys.executable, "-m", "tidegate", "serve", reference, "--store", str(store), "--port", "0", *args]
+
+
+@contextmanager
+def serving(store: Path, folder: Path, *args: str, reference: str = "m@champion") -> Iterator[Served]:
+    errors = folder / "errors.jsonl"
+    words = command(store, "--json", "--grace", "0.05", *args, reference=reference)
+    with errors.open("w") as said, subprocess.Popen(words, stdout=subprocess.PIPE, stderr=said, text=True) as process:
+        try:
+            assert process.stdout
+            line = process.stdout.readline()
+            assert line, errors.read_text()
+            ready = json.loads(line)
+            yield Served(process, ready["url"], ready["admin"], errors)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+def test_it_answers_over_http_and_stops_with_0_and_no_noise(made: Path, tmp_path: Path) -> None:
+    with serving(made, tmp_path, "--log-sample", "0") as server:
+        assert server.get("/v2/health/ready") == {"ready": True}
+        assert server.get("/v1/ready", server.admin) == {"ready": True}
+        assert server.predict([ROW])[0]["label"] == "yes"
+    assert server.process.returncode == 0
+    assert server.errors.read_text() == ""
+
+
+def test_the_first_line_ends_with_the_url(made: Path) -> None:
+    with subprocess.Popen(command(made), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         assert server.stdout
-        yield server.stdout.readline().rpartition(" ")[2].strip()
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(20) == 0
-        assert server.stderr
-        assert server.stderr.read() == ""
+        url = server.stdout.readline().rpartition(" ")[2].strip()
+        try:
+            with urllib.request.urlopen(f"{url}/v2/health/live", timeout=20) as response:
+                assert response.status == 200
+        finally:
+            server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 0
 
 
-def test_it_answers_over_http_and_stops_with_0_and_no_noise(url: str) -> None:
-    with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=20) as response:
-        assert json.load(response) == {"ready": True}
-    with urllib.request.urlopen(f"{url}/predict", json.dumps([ROW]).encode(), timeout=20) as response:
-        assert json.load(response)[0]["label"] == "yes"
-    with pytest.raises(urllib.error.HTTPError) as e:
-        urllib.request.urlopen(f"{url}/nothing", timeout=20)
-    assert e.value.code == 404
-    e.value.close()
-
-
-def test_a_body_that_is_too_large_is_413(url: str) -> None:
-    host, _, port = url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as sock:
-        sock.sendall(f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {MAX_BODY + 1}\r\n\r\n".encode())
-        assert sock.recv(100).startswith(b"HTTP/1.1 413")
-
-
-def test_a_port_in_use_is_said_with_what_to_type(store: Path) -> None:
+def test_a_port_in_use_is_said_with_what_to_type(made: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ServerError) as e:
-            free_port("127.0.0.1", port)
-        assert (e.value.code, e.value.exit_code) == ("port-in-use", 3)
-        with start(store, "--port", str(port)) as server:
-            out, err = server.communicate(timeout=60)
-        assert server.returncode == 3
-        assert "--port 0" in err
-        assert "Traceback" not in out + err
+        for workers in (1, 2):
+            with pytest.raises(ServerError) as e:
+                listen("127.0.0.1", port, workers)
+            assert (e.value.code, e.value.exit_code) == ("port-in-use", 3)
     with pytest.raises(ServerError, match="cannot listen"):
-        free_port("192.0.2.1", 0)
+        listen("192.0.2.1", 0, 1)
+
+
+def test_two_servers_of_several_workers_never_share_a_port() -> None:
+    ours = listen("127.0.0.1", 0, 2)
+    for sock in ours:
+        sock.listen()
+    with pytest.raises(ServerError):
+        listen("127.0.0.1", ours[0].getsockname()[1], 2)
+    for sock in ours:
+        sock.close()

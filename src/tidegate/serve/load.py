@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidegate.errors import Damaged, ModelRefused, NotFound
-from tidegate.registry.model import Registry, Version, may_serve, split_reference
+from tidegate.registry.model import Version
+from tidegate.serve.find import find_version
 from tidegate.serve.onnx import Scorer
 from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs
@@ -36,9 +37,7 @@ def load_version(store: Store, reference: str) -> Loaded:
         NotFound: no such model, alias or version.
         ModelRefused: it may not be served, or its bytes are not the registered ones (``model-digest-mismatch``).
     """
-    name, ref = split_reference(reference)
-    state, version = Registry(store).version(name, ref)
-    may_serve(state, version)
+    version = find_version(store, reference)
     with _copied(store, version) as folder:
         return Loaded(version, Scorer.load(folder))
 

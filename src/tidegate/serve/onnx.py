@@ -13,6 +13,7 @@ from tidegate.errors import UsageError
 from tidegate.registry.signature import DATATYPES, Signature, invalid, read_signature
 
 MAX_MODEL_BYTES = 2 << 30
+_OUTPUTS = ["label", "probabilities"]
 Columns = Mapping[str, Any]
 
 
@@ -61,10 +62,33 @@ class Scorer:
         Raises:
             UsageError: a column is missing, unknown, of another length or datatype (code ``input-invalid``).
         """
-        checked = self._checked(columns)
-        feed = self._tokens(checked["text"]) if self.signature.tokenizer else checked
-        label, probabilities = self._session.run(["label", "probabilities"], feed)
-        return {"label": np.asarray(label).reshape(-1), "probabilities": np.asarray(probabilities, np.float32)}
+        label, probabilities = self.run(self._checked(columns))
+        return {"label": label, "probabilities": probabilities}
+
+    def run(self, columns: Columns) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Score columns that were checked already: ``label`` ``[n]`` and ``probabilities`` ``[n, K]``, float32.
+
+        Args:
+            columns: one array of shape ``[n]`` for each input of the signature, of its datatype.
+        """
+        feed = self._tokens(columns["text"]) if self.signature.tokenizer else columns
+        label, probabilities = self._session.run(_OUTPUTS, feed)
+        return np.asarray(label).reshape(-1), np.asarray(probabilities, np.float32)
+
+    def warm(self) -> None:
+        """Score one row of nothing, so that the first request finds everything ready.
+
+        Raises:
+            ModelRefused: the graph cannot do it, or gives something else than its signature says.
+        """
+        row = {t.name: np.array([""], object) if t.datatype == "BYTES" else np.zeros(1, DATATYPES[t.datatype])
+               for t in self.signature.inputs}  # fmt: skip
+        try:
+            label, probabilities = self.run(row)
+        except Exception as e:  # onnxruntime's own exceptions share no base
+            raise invalid(f"it cannot score a row: {str(e).splitlines()[0][:200]}") from e
+        if label.shape != (1,) or probabilities.shape != (1, len(self.signature.classes)):
+            raise invalid(f"a row gives {list(label.shape)} labels and {list(probabilities.shape)} probabilities")
 
     def _checked(self, columns: Columns) -> dict[str, np.ndarray[Any, Any]]:
         known = [t.name for t in self.signature.inputs]

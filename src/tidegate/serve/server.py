@@ -1,109 +1,104 @@
-"""The server: the protocol on granian's RSGI, one process, loopback by default."""
+"""``tidegate serve``: the leading process. It binds the ports, leads the workers, answers the admin port, follows an alias.
+
+It imports neither the model nor what scores it, so that it starts at once, and answers when the workers are busy.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 from collections.abc import Callable
-from typing import Any
 
-from tidegate.errors import ServerError
-from tidegate.serve.load import Loaded, load_version
-from tidegate.serve.protocol import MAX_BODY, handle
+from tidegate.errors import ServerError, UsageError
+from tidegate.registry.model import split_reference
+from tidegate.serve.access import ADMIN, DATA, Access, access, check_token
+from tidegate.serve.find import find_version
+from tidegate.serve.keep import check_folder
+from tidegate.serve.leader import Leader, Ready
+from tidegate.serve.setup import Options
 from tidegate.store.open import open_store
-
-_HEADERS = [("content-type", "application/json")]
 
 
 def serve(
-    reference: str,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8080,
-    store: str | None = None,
-    on_ready: Callable[[Loaded, str], None] = print,
+    reference: str, options: Options | None = None, *, store: str | None = None, on_ready: Callable[[Ready], None]
 ) -> None:
-    """Serve a registered model until SIGTERM or SIGINT.
+    """Serve a registered model until SIGTERM or SIGINT, or an order to drain.
 
     Args:
         reference: ``NAME``, ``NAME@ALIAS`` or ``NAME:VERSION``.
-        host: the address to listen on.
-        port: 0 picks a free one.
+        options: how.
         store: where the registry is.
-        on_ready: called with what is served and the URL once requests are answered.
+        on_ready: called once requests are answered.
 
     Raises:
-        ServerError: the port is in use, or the address is not ours.
+        ConfigError: a port could be asked by strangers, or a file of the configuration cannot be used.
+        ServerError: a port is in use, or the address is not ours.
         ModelRefused: the version may not be served.
     """
-    port = free_port(host, port)
-    loaded = load_version(open_store(store), reference)
-    asyncio.run(_serve(loaded, host, port, on_ready))
+    options = options or Options()
+    rules = _rules(options)
+    if options.follow and split_reference(reference)[1].isdecimal():
+        raise UsageError(f"{reference} names a version, which never moves", allowed="--follow with NAME@ALIAS or NAME.")
+    if options.keep:
+        check_folder(options.keep)
+    if options.tls:
+        options.tls.context()
+    listeners = listen(options.host, options.port, options.workers)
+    admin = listen(options.admin_host, options.admin_port, 1)[0]
+    opened = open_store(store)
+    version = find_version(opened, reference)
+    asyncio.run(Leader(reference, options, opened, version, listeners, admin, rules).run(on_ready))
 
 
-def free_port(host: str, port: int) -> int:
-    """Return ``port``, or a free one for 0, after making sure that it can be listened on.
+def _rules(options: Options) -> tuple[Access, Access]:
+    """The rules of the data and of the admin port."""
+    token = check_token(options.token, "the configuration") if options.token is not None else None
+    mutual = bool(options.tls and options.tls.client_ca)
+    return (
+        access(DATA, options.host, token=token, mutual=mutual, open_=options.open, names=options.names),
+        access(ADMIN, options.admin_host, token=token, mutual=mutual, names=options.names),
+    )
+
+
+def listen(host: str, port: int, number: int) -> list[socket.socket]:
+    """Bind sockets to one address, one a worker; the kernel shares connections between them.
+
+    They stay with the leading process, so that a worker that dies takes no waiting connection with it.
 
     Raises:
-        ServerError: it cannot (code ``port-in-use`` or ``address``).
+        ServerError: it cannot be listened on (code ``port-in-use`` or ``address``).
     """
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((host, port))
-        except OSError as e:
-            in_use = e.errno in (98, 48)
-            raise ServerError(
-                f"cannot listen on {host}:{port}: {e.strerror}",
-                allowed="A free port of an address of this machine.",
-                hint="--port 0 picks a free one." if in_use else "--host 127.0.0.1",
-                code="port-in-use" if in_use else "address",
-            ) from e
-        return int(sock.getsockname()[1])
-
-
-async def _serve(loaded: Loaded, host: str, port: int, on_ready: Callable[[Loaded, str], None]) -> None:
-    from granian.server.embed import Server
-
-    server = Server(_app(loaded), address=host, port=port, interface="rsgi", log_enabled=False)
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, server.stop)
-    ready = loop.create_task(_tell_when_up(host, port, lambda url: on_ready(loaded, url)))
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made: list[socket.socket] = []
     try:
-        await server.serve()
-    finally:
-        ready.cancel()
-        await asyncio.sleep(0.1)  # granian's threads still tell this loop that they end
+        if number > 1:  # sockets that share would share with another server of this user, too
+            with _bound(family, host, port, shared=False) as probe:
+                port = probe.getsockname()[1]
+        for _ in range(number):
+            made.append(_bound(family, host, port, shared=number > 1))
+    except OSError as e:
+        for sock in made:
+            sock.close()
+        in_use = e.errno in (98, 48)
+        raise ServerError(
+            f"cannot listen on {host}:{port}: {e.strerror or e}",
+            allowed="A free port of an address of this machine.",
+            hint="--port 0 picks a free one." if in_use else "--host 127.0.0.1",
+            code="port-in-use" if in_use else "address",
+        ) from e
+    return made
 
 
-async def _tell_when_up(host: str, port: int, on_ready: Callable[[str], None]) -> None:
-    while True:
-        try:
-            _, writer = await asyncio.open_connection(host, port)
-        except OSError:
-            await asyncio.sleep(0.02)
-            continue
-        writer.close()
-        return on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-
-
-def _app(loaded: Loaded) -> Any:
-    async def app(scope: Any, protocol: Any) -> None:
-        if scope.proto != "http":
-            return
-        length = scope.headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > MAX_BODY:
-            protocol.response_bytes(413, _HEADERS, b'{"error":"the body is larger than %d bytes"}' % MAX_BODY)
-            return
-        body = b""
-        async for chunk in protocol:
-            body += chunk
-            if len(body) > MAX_BODY:
-                protocol.response_bytes(413, _HEADERS, b'{"error":"the body is larger than %d bytes"}' % MAX_BODY)
-                return
-        response = handle(loaded, scope.method, scope.path, body)
-        protocol.response_bytes(response.status, _HEADERS, response.body)
-
-    return app
+def _bound(family: int, host: str, port: int, *, shared: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((host, port))
+        if not shared:
+            sock.listen(1024)  # or two could be bound to one port, and only the first to listen has it
+    except OSError:
+        sock.close()
+        raise
+    return sock
