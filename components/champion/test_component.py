@@ -5,6 +5,7 @@ import pytest
 
 from components.champion.component import champion
 from tidegate.author.testing import run_component
+from tidegate.data.profile import Bins, Profile
 from tidegate.errors import Damaged
 from tidegate.registry.model import Registry
 from tidegate.registry.policy import Policy, Rule
@@ -19,14 +20,15 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
     return LocalStore(tmp_path / "store")
 
 
-def registered(folder: Path, number: int) -> None:
+def registered(folder: Path, number: int, *, profiled: bool = False) -> None:
     model, data, evaluation = folder / f"model-{number}", folder / "data", folder / "evaluation.json"
     for path in (model, data):
         path.mkdir(exist_ok=True)
         (path / "part").write_text(f"model {number}")
     said = {"schema": "tidegate/evaluation/1", "model": None, "procedure": {"kind": "holdout"}, "comparison": None}
     rest = {"data": {"digest": digest_path(data).digest, "rows": 10}, "metrics": {"accuracy": 0.9}}
-    evaluation.write_text(json.dumps({**said, **rest}))
+    described = {"profile": json.loads(Profile(3, Bins((0.25, 0.5), (1, 1, 1))).json())} if profiled else {}
+    evaluation.write_text(json.dumps({**said, **rest, **described}))
     policy = Policy("m", (Rule("accuracy", "above", 0.5),), None, "fail", "champion")
     register(Candidate("m", model, evaluation, data, {}, policy.json()))
 
@@ -47,6 +49,12 @@ def test_the_champion_is_what_the_alias_names_byte_for_byte(store: LocalStore, t
     assert result.outputs == {"Output": 1}
     assert found.metadata == {"version": 1, "digest": digest_path(found.path).digest}
     assert (found.path / "part").read_text() == "model 1"
+
+
+def test_the_edges_by_which_its_predictions_are_counted_come_with_it(store: LocalStore, tmp_path: Path) -> None:
+    registered(tmp_path, 1, profiled=True)
+    found = run_component(champion, tmp_path / "out", name="m").artifacts["champion"]
+    assert found.metadata["edges"] == [0.25, 0.5]
 
 
 def test_a_champion_whose_bytes_were_swapped_is_not_returned(store: LocalStore, tmp_path: Path) -> None:

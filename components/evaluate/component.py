@@ -34,7 +34,8 @@ def evaluate(
         folds: 0, or 2 and more.
         seed: of the folds.
         ignore: columns to leave out.
-        champion: a model to compare with on the same rows; an empty folder is none.
+        champion: a model to compare with on the same rows; an empty folder is none. How predictions moved is counted by
+            the ``edges`` of its metadata.
     """
     from pathlib import Path
 
@@ -45,8 +46,11 @@ def evaluate(
     if folds:
         measured = procedure.measure(Path(model.path), frame, label, folds, seed)
     else:
-        against = (Path(champion.path), int(champion.metadata.get("version", 0))) if champion else ()
-        measured = holdout.measure(Path(model.path), frame, label, *against)
+        against = None
+        if champion:
+            known = champion.metadata
+            against = holdout.Champion(Path(champion.path), int(known.get("version", 0)), known.get("edges"))
+        measured = holdout.measure(Path(model.path), frame, label, against)
     report.write(Path(evaluation.path), measured, Path(data.path), Path(model.path))
     metrics.metadata.update(report.numbers(measured.metrics))
     confusion.log_confusion_matrix([str(c) for c in measured.classes], measured.confusion)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from components import dataset
-from components.evaluate import measures
+from components.evaluate import measures, profiles
 from components.evaluate.measures import Predictions
 from components.evaluate.report import Measured
 from components.evaluate.trusted import load_pipeline
@@ -21,15 +22,23 @@ from tidegate.store.blobs import digest_path
 PARITY_ROWS, BATCH = 10_000, 8192
 
 
-def measure(model: Path, frame: pl.DataFrame, label: str, champion: Path | None = None, version: int = 0) -> Measured:
+@dataclass(frozen=True)
+class Champion:
+    """The model to compare with: its folder (an empty one is none), version, and the edges its predictions have live."""
+
+    path: Path
+    version: int = 0
+    edges: Sequence[float] | None = None
+
+
+def measure(model: Path, frame: pl.DataFrame, label: str, champion: Champion | None = None) -> Measured:
     """Score every row; compare with a champion on the same rows; check the graph against scikit-learn.
 
     Args:
         model: the model's folder.
         frame: the held-out rows.
         label: the column with the true classes.
-        champion: the folder of the model to compare with; an empty folder is none.
-        version: the champion's version.
+        champion: what to compare with.
 
     Raises:
         ParameterError: a column is not there, or a row's class is none the model knows.
@@ -39,10 +48,19 @@ def measure(model: Path, frame: pl.DataFrame, label: str, champion: Path | None 
     if (model / "model.skops").is_file():
         metrics |= parity(model, frame.drop(label), said)
     compared = None
-    if champion and (champion / "model.onnx").exists():
-        against = {"version": version, "digest": digest_path(champion).digest}
-        compared = compare(said, _predict(champion, frame, label), against)
-    return Measured(metrics, measures.confusion(said), said.classes, {"kind": "holdout"}, frame.height, True, compared)
+    if champion and (champion.path / "model.onnx").exists():
+        compared = _compared(said, _predict(champion.path, frame, label), champion)
+    found = metrics, measures.confusion(said), said.classes, {"kind": "holdout"}, frame.height
+    described = profiles.describe(frame.drop(label), said.probabilities)
+    return Measured(*found, of_artifact=True, profile=described, comparison=compared)
+
+
+def _compared(mine: Predictions, theirs: Predictions, champion: Champion) -> dict[str, Any]:
+    against = {"version": champion.version, "digest": digest_path(champion.path).digest}
+    found = dict(compare(mine, theirs, against))
+    if champion.edges is not None:
+        found["predictions"] = profiles.moved(mine.probabilities, theirs.probabilities, champion.edges)
+    return found
 
 
 def _predict(model: Path, frame: pl.DataFrame, label: str) -> Predictions:

@@ -9,6 +9,7 @@ import polars as pl
 
 from components import dataset
 from components.evaluate import measures
+from components.evaluate.profiles import describe
 from components.evaluate.report import Measured
 from components.evaluate.trusted import load_pipeline
 from components.train_sklearn import table
@@ -39,6 +40,6 @@ def measure(model: Path, frame: pl.DataFrame, label: str, folds: int, seed: int)
     classes = np.unique(truth)
     said = measures.Predictions(truth, classes[probabilities.argmax(1)], probabilities, classes.tolist())
     evidence = {"kind": "cross-validation", "folds": folds, "seed": seed, "stratified": True}
-    return Measured(
-        measures.measure(said), measures.confusion(said), said.classes, evidence, frame.height, of_artifact=False
-    )
+    described = describe(frame.drop(label), probabilities)
+    found = measures.measure(said), measures.confusion(said), said.classes, evidence, frame.height
+    return Measured(*found, of_artifact=False, profile=described)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tidegate.data.profile import Profile
 from tidegate.store.blobs import digest_path
 
 SCHEMA = "tidegate/evaluation/1"
@@ -24,6 +25,7 @@ class Measured:
     procedure: Mapping[str, Any]
     rows: int
     of_artifact: bool
+    profile: Profile
     comparison: Mapping[str, Any] | None = None
 
 
@@ -35,6 +37,7 @@ def write(path: Path, measured: Measured, data: Path, model: Path) -> None:
         "procedure": dict(measured.procedure),
         "data": {"digest": digest_path(data).digest, "rows": measured.rows},
         "metrics": numbers(measured.metrics),
+        "profile": json.loads(measured.profile.json()),
         "comparison": measured.comparison,
     }
     path.write_text(json.dumps(body, indent=1, sort_keys=True, allow_nan=False))

@@ -20,6 +20,7 @@ from components.generate_transactions.transactions import generate
 from components.ingest.sources import read
 from components.train_sklearn import export, fit, table
 from tidegate.author.testing import Artifact, Result, run_component
+from tidegate.data import profile
 from tidegate.errors import ModelRefused, ParameterError
 from tidegate.registry import evaluation
 from tidegate.serve.onnx import Scorer
@@ -110,6 +111,53 @@ def test_the_champion_is_compared_on_the_same_rows(tmp_path: Path, iris: Path) -
     assert compared.only_candidate > compared.only_champion
     body = json.loads(result.artifacts["evaluation"].path.read_text())
     assert body["comparison"]["champion"]["version"] == 4
+
+
+def test_what_rows_and_predictions_looked_like_is_in_the_evidence(tmp_path: Path, fraud: Path) -> None:
+    held_out = FRAUD.tail(2000)
+    said, _ = judged(tmp_path, held_out, model=fraud, label="is_fraud")
+    found = profile.parse(said.profile.encode())
+    assert (found.rows, found.of, found.prediction.rows) == (2000, profile.PROBABILITY, 2000)
+    assert set(found.columns) == set(held_out.columns) - {"is_fraud"}
+    assert {type(found.columns[c]) for c in ("amount", "category")} == {profile.Number, profile.Text}
+    assert found.columns["amount"].mean == pytest.approx(held_out["amount"].mean())
+    assert sum(found.columns["category"].frequent.values()) == 2000
+
+
+def test_the_predictions_of_more_than_two_classes_are_counted_by_class(tmp_path: Path, iris: Path) -> None:
+    said, _ = judged(tmp_path, IRIS, model=iris, label="species", folds=3)
+    found = profile.parse(said.profile.encode())
+    assert (found.of, found.prediction.edges) == (profile.LABEL, (0.5, 1.5))
+    assert sum(found.prediction.counts) == 150
+
+
+def test_where_predictions_went_is_counted_by_the_champions_edges_and_the_candidates_own(
+    tmp_path: Path, fraud: Path
+) -> None:
+    rows, held_out = FRAUD.head(3000), FRAUD.tail(2000)
+    other = model(tmp_path / "other", rows, "is_fraud", "hist_gradient_boosting", max_iter=5)
+    edges = [0.001, 0.004, 0.2]
+    champion = Artifact(fraud, {"version": 1, "edges": edges})
+    said, _ = judged(tmp_path, held_out, model=other, label="is_fraud", champion=champion)
+    assert said.comparison is not None
+    found = said.comparison.predictions
+    columns = {c.name: c.to_numpy() for c in held_out.drop("is_fraud")}
+    before, after = (Scorer.load(m).predict(columns)["probabilities"][:, 1] for m in (fraud, other))
+    assert found.edges == tuple(edges)
+    assert found.moved == tuple(np.histogram(after, [-1, *edges, 2])[0].tolist())
+    assert [sum(r) for r in found.table] == np.histogram(before, [-1, *edges, 2])[0].tolist()
+    own = profile.parse(said.profile.encode()).prediction
+    assert tuple(map(sum, zip(*found.table, strict=True))) == own.counts
+    among = (before > 0.001) & (before <= 0.004) & (after <= own.edges[0])
+    assert found.table[1][0] == among.sum()
+
+
+def test_a_champion_whose_edges_are_unknown_is_compared_without_them(tmp_path: Path, fraud: Path) -> None:
+    said, _ = judged(
+        tmp_path, FRAUD.tail(2000), model=fraud, label="is_fraud", champion=Artifact(fraud, {"version": 1})
+    )
+    assert said.comparison is not None
+    assert said.comparison.predictions is None
 
 
 def test_an_empty_champion_is_none(tmp_path: Path, iris: Path) -> None:

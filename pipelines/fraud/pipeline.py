@@ -6,6 +6,7 @@ from typing import NamedTuple, Optional
 from kfp import dsl
 
 import tidegate
+from components.champion.component import champion
 from components.evaluate.component import evaluate
 from components.generate_transactions.component import generate_transactions
 from components.register.component import register
@@ -45,8 +46,14 @@ def fraud(
         ignore=KEYS,
         seed=seed,
     )
+    present = champion(name="fraud").set_caching_options(False)
     measured = evaluate(
-        model=trained.outputs["model"], data=parts.outputs["test"], label="is_fraud", ignore=KEYS, seed=seed
+        model=trained.outputs["model"],
+        data=parts.outputs["test"],
+        label="is_fraud",
+        champion=present.outputs["champion"],
+        ignore=KEYS,
+        seed=seed,
     )
     said = register(
         model=trained.outputs["model"],

@@ -34,6 +34,13 @@ def comparison(champion: str, won: int, lost: int, rows: int = 1000) -> dict[str
     return {"champion": {"digest": champion}, "metric": "accuracy", "rows": rows, "table": table}
 
 
+def predictions(moved: list[int], rows: list[int]) -> dict[str, Any]:
+    """Predictions in two bins of the champion's; the candidate's own bins are those of the champion."""
+    stayed = [min(a, b) for a, b in zip(moved, rows, strict=True)]
+    table = [[stayed[0], rows[0] - stayed[0]], [rows[1] - stayed[1], stayed[1]]]
+    return {"edges": [0.5], "moved": moved, "table": table}
+
+
 def policy(name: str = "m", above: float = 0.95, alias: str = "champion", on_refuse: str = "fail") -> Policy:
     return Policy(name, (Rule("accuracy", "above", above, "min_accuracy"),), None, on_refuse, alias)
 

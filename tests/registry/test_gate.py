@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.registry.made import DIGEST, OTHER, comparison, evaluation, policy
+from tests.registry.made import DIGEST, OTHER, comparison, evaluation, policy, predictions
 from tidegate.errors import NotFound, UsageError
 from tidegate.registry import gate
 from tidegate.registry.evaluation import Evaluation, parse
@@ -133,3 +133,72 @@ def test_files_are_judged_as_the_registry_judges(tmp_path: Path) -> None:
         gate.check(tmp_path / "policy.toml", tmp_path / "none.json")
     with pytest.raises(UsageError):
         gate.check(tmp_path / "policy.toml", tmp_path)
+
+
+STEADY = Policy("m", (), max_prediction_shift=0.1)
+
+
+def moved(to: list[int], champion: str = OTHER) -> dict[str, Any]:
+    return {**comparison(champion, 0, 0), "predictions": predictions(to, [500, 500])}
+
+
+@pytest.mark.parametrize(
+    ("to", "outcome"),
+    [([500, 500], gate.PASS), ([600, 400], gate.PASS), ([601, 399], gate.FAIL), ([0, 1000], gate.FAIL)],
+)
+def test_predictions_may_move_as_far_as_the_policy_says(to: list[int], outcome: str) -> None:
+    verdict = gate.judge(STEADY, found(comparison=moved(to)), DIGEST, OTHER)
+    assert verdict.outcome == outcome
+    assert dict(verdict.findings[-1].numbers)["prediction_shift"] == abs(to[0] - 500) / 1000
+
+
+@pytest.mark.parametrize("compared", [None, comparison(OTHER, 0, 0), moved([500, 500], DIGEST)])
+def test_predictions_that_were_not_compared_with_this_champions_cannot_be_told(compared: Any) -> None:
+    verdict = gate.judge(STEADY, found(comparison=compared), DIGEST, OTHER)
+    assert verdict.outcome == gate.CANNOT_TELL
+
+
+def test_without_a_champion_or_with_its_own_bytes_no_prediction_moves() -> None:
+    assert gate.judge(STEADY, found(), DIGEST).passed
+    assert gate.judge(STEADY, found(), OTHER, OTHER).passed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"edges": [0.5, 0.5]},
+        {"edges": [0.7, 0.5]},
+        {"edges": ["0.5"]},
+        {"edges": [True]},
+        {"edges": []},
+        {"edges": [float("nan")]},
+        {"edges": 3},
+        {"edges": [i / 2000 for i in range(1001)]},
+        {"moved": [1000]},
+        {"moved": [-1, 1001]},
+        {"moved": [500, 499]},
+        {"moved": [0, 0], "table": [[0, 0], [0, 0]]},
+        {"table": [[500, 0]]},
+        {"table": [[], []]},
+        {"table": [[500, 0], [500]]},
+        {"table": [[500, 0], [0, 500.0]]},
+        {"table": None},
+    ],
+)
+def test_a_table_of_predictions_that_does_not_add_up_is_no_evidence(change: dict[str, Any]) -> None:
+    body = moved([500, 500])
+    body["predictions"] |= change
+    with pytest.raises(UsageError) as refused:
+        found(comparison=body)
+    assert refused.value.code == "evaluation-invalid"
+
+
+def test_predictions_of_other_rows_than_those_compared_are_no_evidence() -> None:
+    with pytest.raises(UsageError, match="are compared, its rows are 999"):
+        found(comparison={**moved([500, 500]), "rows": 999, "table": comparison(OTHER, 0, 0, 999)["table"]})
+
+
+@pytest.mark.parametrize("profile", [[], "x", {}, {"schema": "tidegate/evaluation/1"}])
+def test_a_profile_of_another_schema_is_no_evidence(profile: Any) -> None:
+    with pytest.raises(UsageError, match="profile"):
+        found(profile=profile)

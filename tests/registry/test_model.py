@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 
 from conftest import LONG
-from tests.registry.made import candidate, comparison, evaluation, policy
+from tests.registry.made import candidate, comparison, evaluation, policy, predictions
 from tidegate.errors import Damaged, GateRefused, ModelRefused, NotFound, StoreError, UsageError
+from tidegate.registry.evaluation import transition
 from tidegate.registry.ledger import Head, Ledger
 from tidegate.registry.model import CHECKPOINT_EVERY, Entry, Registry, may_serve, split_reference
 from tidegate.registry.policy import Better, Policy
-from tidegate.registry.register import fetch_champion, register
+from tidegate.registry.register import Champion, fetch_champion, register
 from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs, digest_path
 from tidegate.store.local import LocalStore
@@ -102,12 +103,37 @@ def test_a_candidate_must_beat_the_champion_of_this_moment(store: Store, tmp_pat
     assert not register(third, store).registered, "a comparison with yesterday's champion"
 
 
+def test_the_first_version_is_the_champion_and_the_next_challenges_it(store: Store, tmp_path: Path) -> None:
+    waits = Policy("m", policy().require, None, "fail", "challenger", "champion")
+    for number in (1, 2, 3):
+        said = register(candidate(tmp_path, number, policy=waits), store)
+        assert f"m@{'champion' if number == 1 else 'challenger'} is version {number} now" in said.reason
+    assert Registry(store).state("m").aliases == {"champion": 1, "challenger": 3}
+
+
+def test_a_version_has_its_profile_and_its_evidence_says_how_predictions_moved(store: Store, tmp_path: Path) -> None:
+    register(candidate(tmp_path, 1), store)
+    champion = Registry(store).version("m")[1]
+    assert "profile" not in champion.lineage, "an evaluation may be without"
+    asks, profile = candidate(tmp_path, 2), {"schema": "tidegate/profile/1", "rows": 3}
+    compared = {**comparison(champion.digest, 0, 0), "predictions": predictions([400, 600], [500, 500])}
+    asks.evaluation.write_text(json.dumps(evaluation(profile=profile, comparison=compared)))
+    register(asks, store)
+    version, blobs = Registry(store).version("m")[1], Blobs(store)
+    assert json.loads(blobs.read_bytes(version.lineage["profile"])) == profile
+    evidence = json.loads(blobs.read_bytes(version.evidence))
+    assert evidence["profile"] == version.lineage["profile"]
+    assert evidence["predictions"] == {"champion": champion.digest, **compared["predictions"]}
+    assert transition(evidence["predictions"]).shift == 0.1
+    assert fetch_champion("m", tmp_path / "got", store).profile == blobs.read_bytes(version.lineage["profile"])
+
+
 def test_the_champions_bytes_are_fetched_checked(store: Store, tmp_path: Path) -> None:
-    assert fetch_champion("m", tmp_path / "none", store) == (0, "")
+    assert fetch_champion("m", tmp_path / "none", store) == Champion()
     assert list((tmp_path / "none").iterdir()) == []
     register(candidate(tmp_path), store)
-    version, digest = fetch_champion("m", tmp_path / "got", store)
-    assert (version, digest_path(tmp_path / "got").digest) == (1, digest)
+    found = fetch_champion("m", tmp_path / "got", store)
+    assert (found.version, found.digest, found.profile) == (1, digest_path(tmp_path / "got").digest, b"")
 
 
 def test_an_alias_moves_only_by_a_record(store: Store, tmp_path: Path) -> None:

@@ -42,6 +42,24 @@ def test_a_policy_travels_as_json_and_comes_back_the_same(tmp_path: Path) -> Non
     assert found.champion == policy.Better("accuracy", 0.9)
 
 
+def test_how_far_predictions_may_move_is_a_rule_of_its_own(tmp_path: Path) -> None:
+    alone = read(tmp_path, GOOD.replace('better = "accuracy"\nconfidence = 0.9', "max_prediction_shift = 0.2"))
+    assert (alone.champion, alone.max_prediction_shift) == (None, 0.2)
+    both = read(tmp_path, GOOD + "max_prediction_shift = 0\n")
+    assert (both.champion, both.max_prediction_shift) == (policy.Better("accuracy", 0.9), 0.0)
+    for found in (alone, both):
+        assert policy.parse(found.json()) == found
+
+
+def test_the_first_version_has_its_own_alias_and_later_ones_the_other(tmp_path: Path) -> None:
+    found = read(tmp_path, GOOD.replace('alias = "champion"', 'alias = "challenger"\nfirst = "champion"'))
+    assert policy.parse(found.json()) == found
+    assert found.alias_among({}) == "champion"
+    assert found.alias_among({"challenger": 1}) == "champion"
+    assert found.alias_among({"champion": 1}) == "challenger"
+    assert read(tmp_path, GOOD).alias_among({}) == "champion"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
@@ -61,6 +79,12 @@ def test_a_policy_travels_as_json_and_comes_back_the_same(tmp_path: Path) -> Non
         ('"champion"', '"7"', "no alias"),
         ('"champion"', "7", "no alias"),
         ("confidence = 0.9", "confidence = 1.0", "less than 1"),
+        ("confidence = 0.9", "max_prediction_shift = 1.5", "0 to 1"),
+        ("confidence = 0.9", "max_prediction_shift = true", "finite number"),
+        ('better = "accuracy"', "max_prediction_shift = 0.1", "says nothing without `better`"),
+        ('better = "accuracy"\nconfidence = 0.9', "", "champion requires nothing"),
+        ("[champion]", "champion = 3\n[other]", "no table|unknown key|cannot be read"),
+        ('alias = "champion"', 'alias = "champion"\nfirst = "v1"', "no alias"),
         ("at_most = 0.1", "at_most = 0.1\nbelow = 0.2", "2 bounds"),
         ("above = 0.95", "", "0 bounds"),
         ("at_most = 0.1", 'at_most = 0.1\nparameter = "p"', "more than one parameter"),

@@ -54,13 +54,17 @@ class Bins:
         """Return the bin of a value."""
         return len(self.edges) if value != value else bisect_left(self.edges, value)
 
-    def count(self, values: Iterable[float]) -> tuple[int, ...]:
+    def indices(self, values: np.ndarray) -> np.ndarray:
+        """Return the bin of each value."""
+        import numpy as np
+
+        return np.searchsorted(np.asarray(self.edges, dtype=np.float64), np.asarray(values, dtype=np.float64))
+
+    def count(self, values: np.ndarray) -> tuple[int, ...]:
         """Return how many of ``values`` are in each bin."""
         import numpy as np
 
-        data = np.asarray(values if isinstance(values, np.ndarray) else list(values), dtype=np.float64)
-        found = np.searchsorted(np.asarray(self.edges, dtype=np.float64), data, side="left")
-        return tuple(np.bincount(found, minlength=len(self.edges) + 1).tolist())
+        return tuple(np.bincount(self.indices(values), minlength=len(self.edges) + 1).tolist())
 
     @property
     def rows(self) -> int:
@@ -127,22 +131,34 @@ def quantile_bins(values: np.ndarray, bins: int = BINS) -> Bins:
     import numpy as np
 
     inner = np.quantile(values, np.arange(1, bins) / bins, method="inverted_cdf") if len(values) else np.empty(0)
-    edges = Bins(tuple(np.unique(inner).tolist()), ())
-    return Bins(edges.edges, edges.count(values))
+    empty = Bins(tuple(np.unique(inner).tolist()), ())
+    return Bins(empty.edges, empty.count(values))
+
+
+def predictions(probabilities: np.ndarray) -> np.ndarray:
+    """Return the one number of each prediction that is counted, ``[n]``.
+
+    Args:
+        probabilities: float, ``[n, K]``. For two classes it is the second's probability, for more the index of the
+            greatest.
+    """
+    import numpy as np
+
+    two = probabilities.shape[1] == 2
+    return np.asarray(probabilities[:, 1] if two else probabilities.argmax(1), dtype=np.float64)
 
 
 def prediction_bins(probabilities: np.ndarray) -> tuple[Bins, str]:
-    """Count predictions as they are counted live; return the bins and what they are of.
+    """Count predictions by the edges they are counted by live; return the bins and what they are of.
 
     Args:
-        probabilities: float, ``[n, K]``. For two classes the second's probability is counted by its deciles, for more
-            the index of the greatest, one bin a class.
+        probabilities: see ``predictions``. The edges are deciles, for more than two classes between the classes.
     """
-    classes = probabilities.shape[1]
+    said, classes = predictions(probabilities), probabilities.shape[1]
     if classes == 2:
-        return quantile_bins(probabilities[:, 1].astype("float64")), PROBABILITY
+        return quantile_bins(said), PROBABILITY
     bins = Bins(tuple(i + 0.5 for i in range(classes - 1)), ())
-    return Bins(bins.edges, bins.count(probabilities.argmax(1))), LABEL
+    return Bins(bins.edges, bins.count(said)), LABEL
 
 
 def number(values: Sequence[float | None] | np.ndarray) -> Number:

@@ -7,7 +7,9 @@ Rules:
 * An evaluation of another model than the candidate cannot be told; one of the procedure (no model) can.
 * With a champion, the candidate must beat it on the same rows: the number of rows only the candidate got right against
   those only the champion got right, one-sided exact McNemar test (binomial, p = 1/2; McNemar 1947, exact form).
-* Without a champion the champion rule holds, and the verdict says so. The champion's own bytes are no improvement.
+* With a champion and ``max_prediction_shift``, the candidate's predictions on the same rows may be spread otherwise than
+  the champion's by so much at most: total variation over the champion's bins (deciles of its score, or its labels).
+* Without a champion the champion's rules hold, and the verdict says so. The champion's own bytes are no improvement.
 * A comparison that is missing, of another metric, or against other bytes than the present champion's cannot be told.
 """
 
@@ -79,6 +81,8 @@ def judge(policy: Policy, evaluation: Evaluation, model: str, champion: str = ""
     findings = [_subject(evaluation, model), *(_rule(r, evaluation) for r in policy.require)]
     if policy.champion:
         findings.append(_better(policy.champion, evaluation.comparison, model, champion))
+    if policy.max_prediction_shift is not None:
+        findings.append(_shift(policy.max_prediction_shift, evaluation.comparison, model, champion))
     said = [f for f in findings if f]
     return Verdict(_worst([f.outcome for f in said]), tuple(said), model, policy.digest, evaluation.digest)
 
@@ -133,6 +137,20 @@ def _better(better: Better, comparison: Comparison | None, model: str, champion:
         f"{'better' if outcome == PASS else 'not better'} (p = {p:.3g}, must be below {alpha:.3g})"
     )
     return Finding(outcome, text, (("p_value", p), ("confidence", better.confidence), ("won", won), ("lost", lost)))
+
+
+def _shift(bound: float, comparison: Comparison | None, model: str, champion: str) -> Finding:
+    if not champion or model == champion:
+        why = "there is no champion yet" if not champion else "the candidate is the champion's own bytes"
+        return Finding(PASS, f"{why}: no prediction can move")
+    moved = comparison.predictions if comparison and comparison.champion == champion else None
+    if moved is None:
+        text = f"how far predictions moved from the champion's ({champion[:19]}…) was not measured"
+        return Finding(CANNOT_TELL, f"{text}; it must be at most {bound:g}")
+    outcome = PASS if moved.shift <= bound else FAIL
+    text = f"predictions moved by {moved.shift:.3g} of the rows (total variation over the champion's bins)"
+    said = f"{text}, {'' if outcome == PASS else 'not '}at most {bound:g}"
+    return Finding(outcome, said, (("prediction_shift", moved.shift), ("bound", bound)))
 
 
 def mcnemar(won: int, lost: int) -> float:

@@ -5,16 +5,18 @@
     schema = 1
     model = "iris"
     on_refuse = "fail"            # or "keep": not being better is no incident
-    alias = "champion"            # what a version that passes is called; "challenger" by default
+    alias = "challenger"          # what a version that passes is called; this is the default
+    first = "champion"            # what it is called while no version has that name; as `alias` by default
 
     [[require]]
     metric = "accuracy"
     above = 0.95                  # or at_least, below, at_most
     parameter = "min_accuracy"    # a run parameter of this name may tighten the bound, never loosen it
 
-    [champion]                    # must beat the champion on the same rows
-    better = "accuracy"
+    [champion]                    # held against the champion on the same rows
+    better = "accuracy"           # must beat it on this metric
     confidence = 0.95             # one-sided exact McNemar test
+    max_prediction_shift = 0.2    # this share of predictions, at most, may leave the champion's bins (total variation)
 
 The policy travels as canonical JSON in the constant input ``policy`` of the register component.
 """
@@ -27,7 +29,7 @@ import json
 import re
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,8 @@ class Policy:
     champion: Better | None = None
     on_refuse: str = "fail"
     alias: str = "challenger"
+    first: str = ""
+    max_prediction_shift: float | None = None
 
     def json(self) -> str:
         """Canonical JSON: the same policy gives the same text."""
@@ -90,14 +94,22 @@ class Policy:
             for r in self.require
         ]
         body: dict[str, Any] = {"schema": SCHEMA, "model": self.model, "on_refuse": self.on_refuse, "alias": self.alias}
+        if self.first:
+            body["first"] = self.first
         if self.champion:
             body["champion"] = {"better": self.champion.metric, "confidence": self.champion.confidence}
+        if self.max_prediction_shift is not None:
+            body["champion"] = {**body.get("champion", {}), "max_prediction_shift": self.max_prediction_shift}
         return json.dumps({**body, "require": rules}, sort_keys=True, separators=(",", ":"))
 
     @property
     def digest(self) -> str:
         """``sha256:`` of the canonical JSON."""
         return "sha256:" + hashlib.sha256(self.json().encode()).hexdigest()
+
+    def alias_among(self, aliases: Container[str]) -> str:
+        """What a version that passes is called where ``aliases`` are given already."""
+        return self.first if self.first and self.first not in aliases else self.alias
 
     def tightened(self, bound: float | None) -> Policy:
         """Return the policy with the bound of its parameter's rule moved, towards stricter only.
@@ -176,16 +188,22 @@ def parse(text: str) -> Policy:
 
 
 def _policy(body: Mapping[str, Any], where: str) -> Policy:
-    _known(body, {"model", "on_refuse", "alias", "require", "champion"}, where)
+    _known(body, {"model", "on_refuse", "alias", "first", "require", "champion"}, where)
     rules = body.get("require", [])
     if not isinstance(rules, list):
         raise PolicyError(f"{where}: require is no list", allowed="[[require]] tables.")
+    champion = body.get("champion", {})
+    _known(champion, {"better", "confidence", "max_prediction_shift"}, f"{where}, champion")
+    if "champion" in body and not {"better", "max_prediction_shift"} & champion.keys():
+        raise PolicyError(f"{where}, champion requires nothing", allowed="`better`, `max_prediction_shift` or both.")
     made = Policy(
         _name(body, "model", where),
         tuple(_rule(r, f"{where}, require {i + 1}") for i, r in enumerate(rules)),
-        _better(body["champion"], f"{where}, champion") if "champion" in body else None,
+        _better(champion, f"{where}, champion"),
         _one_of(body, "on_refuse", ("fail", "keep"), where),
-        _alias(body, where),
+        _alias(body.get("alias", "challenger"), where),
+        _alias(body["first"], where) if "first" in body else "",
+        _shift(champion, f"{where}, champion"),
     )
     if not made.require and not made.champion:
         raise PolicyError(f"{where} requires nothing", allowed="At least one [[require]] or a [champion].")
@@ -211,9 +229,9 @@ def _name(body: Mapping[str, Any], key: str, where: str) -> str:
     return value
 
 
-def _alias(body: Mapping[str, Any], where: str) -> str:
+def _alias(value: Any, where: str) -> str:
     try:
-        return check_alias(body.get("alias", "challenger"))
+        return check_alias(value)
     except UsageError as e:
         raise PolicyError(f"{where}: {e.found}", allowed=e.allowed) from None
 
@@ -248,14 +266,26 @@ def _rule(body: Any, where: str) -> Rule:
     return Rule(_metric(body.get("metric"), where), said[0], _number(body[said[0]], said[0], where), parameter)
 
 
-def _better(body: Any, where: str) -> Better:
-    _known(body, {"better", "confidence"}, where)
+def _better(body: Mapping[str, Any], where: str) -> Better | None:
+    if "better" not in body:
+        if "confidence" in body:
+            raise PolicyError(f"{where}: confidence says nothing without `better`", allowed='better = "accuracy".')
+        return None
     confidence = _number(body.get("confidence", 0.95), "confidence", where)
     if not 0.5 < confidence < 1:
         raise PolicyError(
             f"{where}: confidence is {confidence:g}", allowed="More than 0.5 and less than 1, such as 0.95."
         )
     return Better(_metric(body.get("better"), where), confidence)
+
+
+def _shift(body: Mapping[str, Any], where: str) -> float | None:
+    if "max_prediction_shift" not in body:
+        return None
+    shift = _number(body["max_prediction_shift"], "max_prediction_shift", where)
+    if not 0 <= shift <= 1:
+        raise PolicyError(f"{where}: max_prediction_shift is {shift:g}", allowed="A share of rows, 0 to 1.")
+    return shift
 
 
 def _metric(value: Any, where: str) -> str:

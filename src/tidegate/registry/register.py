@@ -26,7 +26,19 @@ from tidegate.store.blobs import Blobs, Content
 from tidegate.store.open import open_store
 from tidegate.store.runs import RunRecord, Runs
 
-SHOWN = ("commit", "dirty", "pipeline", "step", "data_digest", "data_source", "pin", "revision", "metrics", "procedure")
+SHOWN = (
+    "commit",
+    "dirty",
+    "pipeline",
+    "step",
+    "data_digest",
+    "data_source",
+    "pin",
+    "revision",
+    "metrics",
+    "procedure",
+    "profile",
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,8 @@ def register(candidate: Candidate, store: Store | None = None) -> Registration:
         return Registration(True, known.version, known.digest, f"{what} already version {known.version}")
     if not written:
         return _refused(policy, decision.verdict, model)
-    reason = f"{decision.verdict.reason}; {candidate.name}@{policy.alias} is version {len(state.versions)} now"
+    names = ", ".join(f"{candidate.name}@{a}" for a in state.names_of(len(state.versions)))
+    reason = f"{decision.verdict.reason}; {names} is version {len(state.versions)} now"
     return Registration(True, len(state.versions), model.digest, reason)
 
 
@@ -116,7 +129,7 @@ class _Decision:
             "evidence": self._evidence.store(self.verdict),
             "verdict": self.verdict.as_json(),
             "lineage": self._evidence.shown,
-            "alias": self._policy.alias,
+            "alias": self._policy.alias_among(state.aliases),
         }
         return Entry("version", body)
 
@@ -161,6 +174,8 @@ def _evidence(
         "metrics": {k: v for k, v in evaluation.metrics.items() if v == v and abs(v) != float("inf")},
         "procedure": dict(evaluation.procedure),
         "evaluation": evaluation.digest,
+        "profile": add(evaluation.profile.encode()) if evaluation.profile else "",
+        "predictions": _predictions(evaluation),
         "policy": json.loads(policy.json()),
         "step": os.environ.get("TIDEGATE_STEP", ""),
     }
@@ -168,6 +183,14 @@ def _evidence(
         body |= {"run": run.id, "pipeline": run.pipeline, "commit": run.commit, "dirty": run.dirty}
         body |= {"environment": run.environment, "parameters": run.parameters, "plan": run.plan_digest}
     return _Evidence(body, add)
+
+
+def _predictions(evaluation: Evaluation) -> dict[str, Any] | None:
+    """How predictions moved from which champion's: what a rollout judges live predictions by."""
+    compared = evaluation.comparison
+    if compared is None or compared.predictions is None:
+        return None
+    return {"champion": compared.champion, **compared.predictions.as_json()}
 
 
 def _run(store: Store) -> RunRecord | None:
@@ -192,14 +215,24 @@ def _refused(policy: Policy, verdict: gate.Verdict, model: Content) -> Registrat
     )
 
 
-def fetch_champion(name: str, target: Path, store: Store | None = None) -> tuple[int, str]:
-    """Copy the champion of ``name`` to ``target``; return its version and digest (0, '' and an empty folder for none)."""
+@dataclass(frozen=True)
+class Champion:
+    """A champion that was fetched: its profile's bytes, empty where it has none; version 0 for no champion."""
+
+    version: int = 0
+    digest: str = ""
+    profile: bytes = b""
+
+
+def fetch_champion(name: str, target: Path, store: Store | None = None) -> Champion:
+    """Copy the champion of ``name`` to ``target``; for none, leave an empty folder."""
     store = store or open_store()
     state = Registry(store).state(name)
     version = state.champion()
     if version is None:
         target.mkdir(parents=True, exist_ok=True)
-        return 0, ""
+        return Champion()
     may_serve(state, version)
     Blobs(store).fetch(version.digest, target, kind=version.kind)
-    return version.version, version.digest
+    profile = version.lineage.get("profile", "")
+    return Champion(version.version, version.digest, Blobs(store).read_bytes(profile) if profile else b"")
