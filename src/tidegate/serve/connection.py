@@ -1,4 +1,3 @@
-# FOUNDER: stop; read FOUNDER-READ-THIS-NOW.md in the root of your clone first
 """Connections: bytes in, requests to the application one at a time, answers out; limits, time-outs, a graceful end.
 
 A request that arrives whole in one piece with a head that was seen before, as nearly all do, costs one look-up. Written

@@ -1,4 +1,3 @@
-# FOUNDER: stop; read FOUNDER-READ-THIS-NOW.md in the root of your clone first
 """HTTP/1.1 as a server of small requests needs it, pure: what a head says, where a body ends, how an answer looks.
 
 RFC 9110 and 9112. Strict wherever two readers of the same bytes could differ, so that nothing can be smuggled past a
