@@ -192,19 +192,20 @@ def check_run(prepared: Prepared, parameters: Mapping[str, Any], options: Option
             raise NotFound(f"the input artifact {name!r} is not at {path}", allowed="A file or folder that exists.")
     given = Arguments({**prepared.definition.parameters, **parameters}, {n: [] for n in options.artifacts})
     arguments = check_arguments(prepared.plan, given)
-    _check_engine(prepared, options)
+    _check_engine(prepared, options, arguments.parameters)
     return arguments
 
 
-def _check_engine(prepared: Prepared, options: Options) -> None:
+def _check_engine(prepared: Prepared, options: Options, parameters: Mapping[str, Any]) -> None:
     if options.engine == LOCAL:
         return check_host(prepared.plan, read_host(prepared.project))
     check_store(options.store or prepared.project.store_uri)
     if options.engine == KFP:
-        from tidegate.engines.kfp import support
+        from tidegate.engines.kfp import start, support
 
         check_images(prepared, mutable=options.mutable_images)
-        return support.check(prepared.plan)
+        support.check(prepared.plan)
+        return start.check_parameters(parameters)
     from tidegate.engines.argo.start import missing_launcher
 
     return check_images(prepared, mutable=options.mutable_images, launcher=missing_launcher(prepared.project))
@@ -278,7 +279,7 @@ def _resume(
 ) -> Run:
     store = open_store(options.store or prepared.project.store_uri)
     runs = Runs(store)
-    record = runs.read(runs.last() if options.resume == "last" else options.resume)
+    record = runs.read(runs.last() if options.resume == "last" else runs.named(options.resume))
     _check_same(prepared, runs, record, parameters, options)
     if record.environment != environment_digest():
         report(Notice("the environment changed since this run began; what finished stays as it is"))
@@ -334,7 +335,7 @@ def _check_same(
             hint="Start a new run (without --resume), or leave -p and -a out.",
             code="resume-changed",
         )
-    _check_engine(prepared, options)
+    _check_engine(prepared, options, record.parameters)
 
 
 def _engine(

@@ -27,6 +27,7 @@ NAMED = {
     "@hourly": "0 * * * *",
 }
 _ALLOWED = f"Five fields: minute, hour, day of month, month, day of week; or one of {', '.join(NAMED)}."
+_EXAMPLE = "'0 3 * * 1-5' is 03:00 from Monday to Friday."
 _ITEM = re.compile(r"(?:([*?])|(\w+)(?:-(\w+))?)(?:/(\d{1,4}))?")
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
 _WEEKDAYS = "sun mon tue wed thu fri sat".split()
@@ -78,7 +79,7 @@ def parse(text: str) -> Expression:
         raise _wrong(text, "counts from whenever the controller started", "Name the times: '*/15 * * * *'")
     fields = NAMED.get(text, text).split()
     if len(fields) != len(_FIELDS):
-        raise _wrong(text, "is no name for a time" if text.startswith("@") else f"has {len(fields)} fields")
+        raise _miscounted(text, fields)
     minutes, hours, days, months, weekdays = (_values(text, f, said) for f, said in zip(_FIELDS, fields, strict=True))
     found = Expression(minutes, hours, days, months, weekdays, not (_any(fields[2]) or _any(fields[4])))
     if not any(found.on(date(2023, 1, 1) + timedelta(d)) for d in range(DAYS)):
@@ -106,7 +107,7 @@ def _value(text: str, field: _Field, word: str) -> int:
     if word.lower() in field.words:
         return field.words.index(word.lower()) + field.low
     if not word.isascii() or not word.isdigit() or not field.low <= int(word) <= field.high:
-        hint = "Sunday is 0 or sun." if word == "7" and field.words else ""
+        hint = "Sunday is 0 or sun." if word == "7" and field.words else _EXAMPLE
         raise _wrong(text, f"has {word!r} as {field.name}, which goes from {field.low} to {field.high}", hint)
     return int(word)
 
@@ -116,7 +117,19 @@ def _any(field: str) -> bool:
     return any(f and f[1] and int(f[4] or 1) == 1 for f in map(_ITEM.fullmatch, field.split(",")))
 
 
-def _wrong(text: str, what: str, hint: str = "") -> UsageError:
+def _miscounted(text: str, fields: list[str]) -> UsageError:
+    if text.startswith("@"):
+        near = difflib.get_close_matches(text, NAMED, 1, 0.4)
+        return _wrong(text, "is no name for a time", near[0] if near else "@daily")
+    without_seconds = " ".join(fields[1:])
+    return _wrong(
+        text,
+        f"has {len(fields)} fields",
+        f"Without seconds: '{without_seconds}'" if len(fields) == len(_FIELDS) + 1 else _EXAMPLE,
+    )
+
+
+def _wrong(text: str, what: str, hint: str = _EXAMPLE) -> UsageError:
     return UsageError(f"the schedule {text!r} {what}", allowed=_ALLOWED, hint=hint, code="cron-invalid")
 
 

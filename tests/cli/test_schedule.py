@@ -15,6 +15,7 @@ from tidegate.engines.argo.memory import MemoryCluster
 from tidegate.engines.argo.packed import unpack
 from tidegate.engines.argo.workflow import PLAN_ANNOTATION
 from tidegate.engines.kfp.memory import MemoryBackend
+from tidegate.errors import ClusterError
 from tidegate.store.memory import MemoryStore
 from tidegate.store.runs import OutcomeRecord, RunRecord, Runs
 
@@ -517,3 +518,75 @@ def test_a_time_zone_that_there_is_not_is_said_where_it_is_read_with_the_one_tha
     assert 'timezone = "Asia/Kolkata"' in said.err
     doctor = tidegate.main("doctor", *KFP)
     assert (doctor.code, "BAD the setting timezone" in doctor.out) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "next_"),
+    [
+        (["run", "-p", "n=1", "-p", "x=NaN", "--dry-run", *KFP], "kfp-number", "Declare the parameter as str"),
+        (["schedule", "apply", "-p", "n=1", "--cron", "0 * * * * *"], "cron-invalid", "Without seconds: '* * * * *'"),
+        (["schedule", "apply", "-p", "n=1", "--cron", "61 * * * *"], "cron-invalid", "'0 3 * * 1-5' is"),
+        (["schedule", "apply", "-p", "n=1", "--cron", "@dayly"], "cron-invalid", "@daily"),
+        (["schedule", "apply", "-p", "n=1", "--cron", "@daily", "--name", "My Job"], "schedule-name", "--name my-job"),
+        (
+            ["schedule", "apply", "-p", "n=1", "--cron", "@daily", "--concurrency", "replace", *KFP],
+            "kfp-concurrency",
+            "--concurrency forbid",
+        ),
+    ],
+)
+def test_what_is_refused_says_what_to_type_instead(tidegate: Place, args: list[str], code: str, next_: str) -> None:
+    Path("pipeline.py").write_text((PIPELINE % DIGEST).replace("flag: bool = False", "x: float = 0.5"))
+    verb = args.index("-p")
+    said = tidegate.main(*args[:verb], "pipeline.py", *args[verb:])
+    assert (said.code, f"error[{code}]" in said.err) == (2, True)
+    assert f"→ {next_}" in said.err
+
+
+@pytest.mark.parametrize("engine", [(), KFP])
+def test_a_schedule_that_is_not_there_is_answered_with_those_that_are_or_how_one_is_made(
+    tidegate: Place, engine: tuple[str, ...]
+) -> None:
+    assert "→ tidegate schedule apply FILE --cron EXPR" in tidegate("suspend", "nightly", *engine).err
+    tidegate.apply("-p", "n=1", *engine)
+    said = tidegate("suspend", "nightly", *engine).err
+    assert "One of: tidal." in said
+    assert "→ tidegate schedule ls" in said
+
+
+def test_an_address_without_its_scheme_is_answered_with_one_that_has_it(
+    tidegate: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEGATE_KFP_HOST", "127.0.0.1:8888")
+    assert '→ host = "http://127.0.0.1:8888"' in tidegate("ls", *KFP).err
+
+
+def test_a_run_of_a_kfp_that_is_away_is_shown_as_the_store_knows_it_with_what_to_do(
+    tidegate: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.cli.runs.open_store", lambda uri=None: tidegate.store)
+    tidegate.apply("-p", "n=3", *KFP)
+    [started] = tidegate("run", "tidal", "--json", *KFP).json
+
+    def away(settings: object) -> MemoryBackend:
+        raise ClusterError("Kubeflow Pipelines at x cannot be reached", hint="port-forward", code="kfp-unreachable")
+
+    monkeypatch.setattr("tidegate.engines.kfp.client.open_backend", away)
+    shown = tidegate.main("runs", "show", started["run_id"])
+    assert (shown.code, "RUNNING" in shown.out) == (0, True)
+    assert "what the store knows" in shown.err
+    assert "→ port-forward" in shown.err
+    doctor = tidegate.main("doctor", *KFP)
+    assert (doctor.code, "BAD Kubeflow Pipelines at x cannot be reached  → port-forward" in doctor.out) == (3, True)
+
+
+def test_a_run_that_kfp_named_is_shown_by_the_name_that_a_watcher_says(
+    tidegate: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.cli.runs.open_store", lambda uri=None: tidegate.store)
+    tidegate.apply("-p", "n=3", *KFP)
+    [started] = tidegate("run", "tidal", "--json", *KFP).json
+    Runs(tidegate.store).name("tidal-0123456789abcdef", started["run_id"])
+    assert f"run {started['run_id']}" in tidegate.main("runs", "show", "tidal-0123456789abcdef").out
+    assert "told to end" in tidegate.main("runs", "stop", "tidal-0123456789abcdef").out
+    assert [r["run_id"] for r in tidegate.main("runs", "ls", "--json").json] == [started["run_id"]]

@@ -31,7 +31,7 @@ def _runs(store: str | None) -> Runs:
 
 def _id(runs: Runs, run: str) -> str:
     if run != "last":
-        return run
+        return runs.named(run)
     if not (last := runs.last()):
         raise NotFound("this store holds no run yet", hint="tidegate run FILE")
     return last
@@ -132,7 +132,9 @@ def logs(run: str, step: str | None, store: str | None) -> None:
     runs.read(run_id)
     known = {s.path: s for s in sorted(runs.steps(run_id), key=lambda s: s.started)}
     if step and step not in known:
-        raise NotFound(f"run {run_id} has no step {step!r}", allowed=f"Its steps: {', '.join(known) or 'none yet'}.")
+        steps = f"Its steps: {', '.join(known)}." if known else "None of its steps has ended yet."
+        hint = f"tidegate runs show {run_id}"
+        raise NotFound(f"run {run_id} has no step {step!r}", allowed=steps, hint=hint, code="step-not-found")
     for path, record in known.items():
         if path != (step or path):
             continue
@@ -190,11 +192,13 @@ def _settle(runs: Runs, record: RunRecord) -> OutcomeRecord | None:
     from tidegate.engines.kfp.settings import read_settings
     from tidegate.engines.kfp.start import settle
 
-    settings = read_settings(read_project())
     try:
+        settings = read_settings(read_project())
         return settle(record.id, runs.store, open_backend(settings), settings)
     except (ClusterError, ConfigError, NotFound) as e:
-        click.echo(f"note: {e.found}", err=True)
+        click.echo(f"note: this is what the store knows; how the run stands now is not: {e.found}", err=True)
+        if hint := e.hint or e.allowed:
+            click.echo(f"  → {hint}", err=True)
         return None
 
 

@@ -302,7 +302,7 @@ def _as_text(runs: Runs, again: Sequence[str], where: Sequence[str], turn: Turn)
 
 def _outcome(runs: Runs, turn: Turn) -> OutcomeRecord | None:
     with suppress(TidegateError):  # it is only shown: what was to be kept of the run is kept
-        return runs.outcome(turn.done.run_id) if turn.done else None
+        return runs.outcome(runs.named(turn.done.run_id)) if turn.done else None
     return None
 
 

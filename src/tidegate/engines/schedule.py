@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from tidegate.cron import Cron
-from tidegate.errors import UsageError
+from tidegate.errors import NotFound, UsageError
 from tidegate.ir.load import Definition
 from tidegate.plan.model import Plan
 from tidegate.store.runs import RunRecord
@@ -146,12 +146,34 @@ def schedule_name(name: str, pipeline: str) -> str:
     Raises:
         UsageError: it names no object of Kubernetes (code ``schedule-name``).
     """
-    made = name or _UNFIT.sub("-", pipeline.lower()).strip("-")[:LONGEST].strip("-")
+    made = name or _fitting(pipeline)
     if len(made) > LONGEST or not _NAME.fullmatch(made):
         raise UsageError(
             f"a schedule cannot be called {made or pipeline!r}",
             allowed=f"a-z, 0-9 and '-', {LONGEST} characters at most.",
-            hint="--name NAME",
+            hint=f"--name {_fitting(made) or _fitting(pipeline) or 'NAME'}",
             code="schedule-name",
         )
     return made
+
+
+def _fitting(text: str) -> str:
+    """A name made of a text, empty where nothing of it can stand in one."""
+    return _UNFIT.sub("-", text.lower()).strip("-")[:LONGEST].strip("-")
+
+
+def no_schedule(name: str, place: str, known: Sequence[str], flag: str = "") -> NotFound:
+    """The error for a schedule that is not there.
+
+    Args:
+        name: that was asked for.
+        place: where it was looked for.
+        known: what is there.
+        flag: names the engine on the command line, where it is not the usual one.
+    """
+    return NotFound(
+        f"there is no schedule {name!r} in {place}",
+        allowed=f"One of: {', '.join(known)}." if known else "One that is there; none is yet.",
+        hint=f"tidegate schedule {'ls' if known else 'apply FILE --cron EXPR'}{flag}",
+        code="schedule-not-found",
+    )

@@ -58,12 +58,17 @@ def _table(said: object, section: str, names: list[str]) -> Mapping[str, Any]:
     return said
 
 
+def _meant(name: str, value: object, pattern: re.Pattern[str]) -> str:
+    """The setting as it was meant, where that is clear: an address without its scheme."""
+    return f'{name} = "http://{value}" ' if value and pattern.fullmatch(f"http://{value}") else f"{name} = … "
+
+
 def _checked(section: str, name: str, value: object, rule: Rule) -> str:
     pattern, allowed = rule
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise ConfigError(
             f"the setting {name} of [tool.tidegate.{section}] is {value!r}",
             allowed=f"It is {allowed}.",
-            hint=f"Set it in pyproject.toml, or {variable(section, name)} for one command.",
+            hint=f"{_meant(name, value, pattern)}in pyproject.toml, or {variable(section, name)} for one command",
         )
     return value

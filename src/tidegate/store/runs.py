@@ -144,6 +144,17 @@ class Runs:
                 f"there is no run {run_id!r} in {self.store.uri}", hint="tidegate runs ls", code="run-not-found"
             ) from None
 
+    def name(self, name: str, run_id: str) -> None:
+        """Let a run be found by the name that it was started under, where an engine gave it an id of its own."""
+        self.store.put(_name_key(name), run_id.encode())
+
+    def named(self, name: str) -> str:
+        """Return the id of the run of this name; a name that none was given is an id."""
+        try:
+            return self.store.get(_name_key(name)).decode("ascii", "replace")
+        except NotFound:
+            return name
+
     def exists(self, run_id: str) -> bool:
         """Whether a run of this id was begun."""
         return self.store.find(f"{_folder(run_id)}/run.json") is not None
@@ -241,6 +252,10 @@ class Runs:
 
 def _plan_key(digest: str, part: str = "") -> str:
     return f"plans/{digest.removeprefix('sha256:')}.{part}json"
+
+
+def _name_key(name: str) -> str:
+    return f"{_folder(name)}.id"
 
 
 def _folder(run_id: str) -> str:

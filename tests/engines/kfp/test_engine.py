@@ -264,6 +264,7 @@ def test_a_start_whose_answer_was_lost_starts_nothing_twice(place: Place, monkey
 def test_a_run_of_a_name_that_was_begun_is_gone_on_with(place: Place) -> None:
     first = place.begin()
     assert place.begin(again=True).record.id == first.record.id
+    assert place.runs.named("typed") == first.record.id, "whoever knows only the name finds the run by it"
     assert place.backend.retried == []
     place.backend.tell(first.record.id, "FAILED")
     assert place.begin(again=True).record.id == first.record.id

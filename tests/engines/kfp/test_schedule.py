@@ -176,7 +176,7 @@ def test_what_somebody_else_made_is_never_touched(place: Place) -> None:
     place.apply(n=4)
     place.scheduler.remove("nightly")
     assert place.there == [theirs]
-    with pytest.raises(NotFound, match="none yet"):
+    with pytest.raises(NotFound, match="none is yet"):
         place.scheduler.suspend("nightly", True)
 
 

@@ -38,7 +38,7 @@ from tidegate.engines.argo.workflow import (
     object_name,
     workflow_template,
 )
-from tidegate.engines.schedule import Applied, Past
+from tidegate.engines.schedule import Applied, Past, no_schedule
 from tidegate.errors import Damaged, NotFound, UsageError
 from tidegate.plan.model import Plan
 from tidegate.store.base import Store
@@ -297,12 +297,7 @@ def find(cluster: Cluster, namespace: str, name: str) -> Schedule:
     found = look(cluster, namespace, name)
     if found:
         return found
-    raise NotFound(
-        f"there is no schedule {name!r} in the namespace {namespace}",
-        allowed=f"One of: {', '.join(s.name for s in every(cluster, namespace)) or 'none yet'}.",
-        hint="tidegate schedule ls",
-        code="schedule-not-found",
-    )
+    raise no_schedule(name, f"the namespace {namespace}", [s.name for s in every(cluster, namespace)])
 
 
 def every(cluster: Cluster, namespace: str) -> Iterator[Schedule]:

@@ -262,8 +262,8 @@ def _told(host: str) -> Iterator[None]:
     except (urllib3.exceptions.HTTPError, OSError, TimeoutError) as e:
         raise ClusterError(
             f"Kubeflow Pipelines at {host or 'its address'} cannot be reached: {_reason(e)}",
-            allowed="The address of its API, as kfp.Client has it.",
-            hint="Compare [tool.tidegate.kfp] host; kubectl -n kubeflow port-forward svc/ml-pipeline 8888",
+            allowed="[tool.tidegate.kfp] host, or TIDEGATE_KFP_HOST: the address of its API, as kfp.Client has it.",
+            hint="kubectl -n kubeflow port-forward svc/ml-pipeline 8888, if it is reached that way",
             code="kfp-unreachable",
         ) from e
 

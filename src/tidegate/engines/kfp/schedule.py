@@ -24,7 +24,7 @@ from tidegate.engines.kfp.backend import FINAL, Backend, BackendRun, Recurrence,
 from tidegate.engines.kfp.prepare import Prepared, prepare
 from tidegate.engines.kfp.settings import KfpSettings
 from tidegate.engines.kfp.start import check_parameters, settle, started_once, version, version_prefix
-from tidegate.engines.schedule import Applied, Order, Past, Standing
+from tidegate.engines.schedule import Applied, Order, Past, Standing, no_schedule
 from tidegate.errors import ClusterError, ConfigError, Conflict, NotFound, Trouble, UsageError
 from tidegate.plan.build import build
 from tidegate.plan.model import Plan
@@ -80,8 +80,9 @@ def recurrence(cron: Cron, installed: str = "UTC") -> Recurrence:
     """
     if cron.concurrency == "Replace":
         raise UsageError(
-            "KFP cannot end a run so that the next may start",
-            allowed="--concurrency forbid, or allow.",
+            "KFP cannot end a run so that the next may start: concurrency is 'replace'",
+            allowed="forbid, by which the next run waits for the end of the one before; or allow.",
+            hint='--concurrency forbid, or concurrency = "forbid" in schedules.toml',
             code="kfp-concurrency",
         )
     most = 1 if cron.concurrency == "Forbid" else MOST
@@ -391,13 +392,7 @@ class KfpScheduler:
     def _get(self, name: str) -> Found:
         if found := self._find(name):
             return found
-        known = ", ".join(f.name for f in self._all()) or "none yet"
-        raise NotFound(
-            f"there is no schedule {name!r} in {self.place}",
-            allowed=f"One of: {known}.",
-            hint="tidegate schedule ls --engine kfp",
-            code="schedule-not-found",
-        )
+        raise no_schedule(name, self.place, [f.name for f in self._all()], " --engine kfp")
 
     @property
     def _experiment(self) -> str | None:

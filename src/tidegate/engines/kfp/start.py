@@ -23,6 +23,10 @@ from tidegate.plan.model import Plan
 from tidegate.store.base import Store
 from tidegate.store.runs import OutcomeRecord, RunRecord, Runs
 
+_INSTEAD = {
+    "kfp-number": "Declare the parameter as str, and read the number from it in a step.",
+    "kfp-too-large": "Give an address instead (s3://…, https://…), which a step reads.",
+}
 DIGITS = 12  # of a definition's digest in the name of its version
 
 
@@ -53,7 +57,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         try:
             check_parameter(value, f"the parameter {name!r}")
         except StepFailed as e:
-            raise ParameterError(e.found, allowed=e.allowed, hint="Give it as text.", code=e.code) from None
+            raise ParameterError(e.found, allowed=e.allowed, hint=_INSTEAD[e.code], code=e.code) from None
 
 
 def version_prefix(prepared: Prepared) -> str:
@@ -114,8 +118,11 @@ def begin(
         made = version(backend, plan, prepared, record.commit)
         wanted = Start(record.id, experiment, made, record.parameters, settings.service_account)
         found = started_once(backend, wanted)
+    named = record.id
     record = replace(record, id=found.id)
     Runs(store).create(record)
+    if how.again:
+        Runs(store).name(named, record.id)
     return _engine(record, store, backend, settings, how)
 
 
