@@ -19,7 +19,6 @@ The best factors against rates that are ``r`` times the tolerated ones are ``1 +
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
@@ -32,26 +31,30 @@ SHIFTS = (0.2, 0.4, 0.8, 1.6)
 _NORMAL = NormalDist()
 
 
-def ratio(odds: float, tolerance: float) -> np.ndarray:
+def ratio(odds: float, tolerance: float, most: float = RATIOS[-1]) -> np.ndarray:
     """Return the gains of bets that the canary's rate is above the control's by more than the tolerance.
+
+    Args:
+        odds: the ratio of weights.
+        tolerance: relative.
+        most: how many times the tolerated rate the canary's may be.
 
     Returns:
         ``[m, 2]``: at an event of the canary, at one of the control.
     """
-    r, k = np.array(RATIOS), odds * (1 + tolerance)
+    r, k = np.array([r for r in RATIOS if r <= most]), odds * (1 + tolerance)
     return np.stack([np.log(r * (1 + k) / (1 + k * r)), np.log((1 + k) / (1 + k * r))], axis=1)
 
 
-def difference(odds: float, margin: float) -> np.ndarray:
+def difference(odds: float, margin: float | np.ndarray) -> np.ndarray:
     """Return the gains of bets that the canary's rate is less than ``margin`` above the control's.
 
     Returns:
-        ``[m, 3]``: at a canary's request without the event, at one with it, at an event of the control.
+        ``[..., m, 3]``: at a canary's request without the event, at one with it, at an event of the control; the leading
+        axes are those of ``margin``.
     """
-    s = np.array(STAKES)
-    with np.errstate(divide="ignore"):
-        failed = np.log(np.maximum(1 + s * margin - s, 0.0))
-    return np.stack([np.log1p(s * margin), failed, np.log1p(s * odds)], axis=1)
+    s, d = np.array(STAKES), np.asarray(margin)[..., None]
+    return np.stack(np.broadcast_arrays(np.log1p(s * d), np.log1p(s * (d - 1)), np.log1p(s * odds)), axis=-1)
 
 
 def reference(rate: float) -> np.ndarray:
@@ -134,8 +137,3 @@ def uncertainty(table: Sequence[Sequence[int]], alpha: float) -> np.ndarray:
     variance = (weight**2 / (rows + 1)) @ (shares_ * (1 - shares_))
     z = _NORMAL.inv_cdf(1 - min(0.5, alpha / (2 * len(expected))))
     return np.asarray(z * np.sqrt(variance) / expected)
-
-
-def log_threshold(alpha: float) -> float:
-    """Return what the logarithm of a wealth must reach."""
-    return -math.log(alpha)

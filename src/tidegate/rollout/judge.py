@@ -17,9 +17,14 @@ Rules:
   times the control's; the share of its answers slower than the control's 95th percentile at most ``1 +
   latency_tolerance`` times the control's; its predictions are spread as the table from the gate makes of the control's
   predictions of this moment, each bin within ``prediction_tolerance`` and what the table itself may be wrong by.
-* The 95th percentile is an edge of the histogram, chosen from the control's first ``SETTLE`` answers and not changed in
-  the step; only later answers count. At one look the latency's wealth at most doubles: slow answers come in bursts when
-  a process waits for the machine, in either arm; one burst is no evidence. Looks 0.1 s apart are assumed.
+* The 95th percentile is the edge of the histogram that is nearest to it in the control's first ``SETTLE`` answers; it is
+  not changed in the step, and only later answers count.
+* At one look the logarithm of a wealth on latency or predictions grows by ``BURST`` at most: answers are slow in bursts
+  when a process waits for the machine, in either arm, and rows of one request are alike. One burst is no evidence.
+  Looks 0.1 s apart are assumed; errors have no such limit.
+* Stable counts predictions of requests that no candidate can get (large bodies, for example). Its predictions are used
+  while its rows for each of its requests are as many as the baseline's, to ``ALIKE``, up to the look before; those of
+  the baseline always. What counts is the mean of both wealths.
 * *alarm* too: data is missing for ``patience`` seconds. An arm has less than half of the requests that its weight gives
   it, an arm that answers counts no predictions, counts go backwards, are no counts, or are in other bins than the table.
 * *healthy*: nothing is missing, the canary has ``min_requests`` and ``min_seconds``, and both bounds hold: the upper
@@ -37,7 +42,7 @@ Counts belong to one step: they begin at 0 with it, in all arms, and its weights
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -50,7 +55,8 @@ from tidegate.rollout.wealth import begin as stake
 
 CONTINUE, ALARM, HEALTHY = "continue", "alarm", "healthy"
 TESTS = ("errors", "latency", "predictions", "error bound", "latency bound")
-SETTLE, SLOW_SHARE, BURST = 100, 0.05, math.log(2)
+SETTLE, SLOW_SHARE, BURST, ALIKE = 100, 0.05, 1.0, 0.02
+WIDE = "predictions with stable"
 ENOUGH = 40  # requests that an arm must have been expected to get before their absence says something
 
 
@@ -203,18 +209,24 @@ def _wealth(judgement: Judgement) -> dict[str, Wealth]:
     near, all_ = weights.canary / weights.control, weights.canary / (weights.control + weights.stable)
     made = {
         "errors": _even(bets.ratio(all_, rules.error_tolerance), rules.horizon),
-        "latency": _even(bets.ratio(near, rules.latency_tolerance), rules.horizon, BURST),
+        "latency": _even(bets.ratio(near, rules.latency_tolerance, 1 / SLOW_SHARE), rules.horizon, BURST),
         "error bound": _even(bets.difference(all_, rules.max_error_increase)),
         "latency bound": _even(bets.difference(near, SLOW_SHARE * rules.latency_tolerance), cap=BURST),
     }
     if judgement.table is not None:
-        table = bets.smoothed(judgement.table)
-        unsure = bets.uncertainty(judgement.table, judgement.alphas["predictions"])
-        tolerance = (1 + rules.prediction_tolerance) * (1 + unsure) - 1
-        rows = np.array(judgement.table, dtype=float).sum(1) + 1
-        gains, prior = bets.shares(all_, table, rows / rows.sum() @ table, tolerance)
-        made["predictions"] = stake(gains, prior, rules.horizon)
+        made["predictions"] = _of_predictions(judgement, near)
+        if weights.stable:
+            made[WIDE] = _of_predictions(judgement, all_)
     return made
+
+
+def _of_predictions(judgement: Judgement, odds: float) -> Wealth:
+    rules, counts = judgement.rules, judgement.table or ((1,),)
+    table, rows = bets.smoothed(counts), np.array(counts, dtype=float).sum(1) + 1
+    unsure = bets.uncertainty(counts, judgement.alphas["predictions"])
+    tolerance = (1 + rules.prediction_tolerance) * (1 + unsure) - 1
+    gains, prior = bets.shares(odds, table, rows / rows.sum() @ table, tolerance)
+    return stake(gains, prior, rules.horizon, BURST)
 
 
 def _without_control(judgement: Judgement) -> dict[str, Wealth]:
@@ -258,9 +270,19 @@ def _events(judgement: Judgement, seen: Look) -> dict[str, np.ndarray]:
     if judgement.table is not None:
         rows, columns = len(judgement.table), len(judgement.table[0])
         mine = _minus(seen.canary.predictions, before.canary.predictions, columns)
-        others_ = _minus(_pool(seen).predictions, _pool(before).predictions, rows)
-        found["predictions"] = np.concatenate([mine, others_])
+        theirs = _minus(seen.control.predictions, before.control.predictions, rows)
+        found["predictions"] = np.concatenate([mine, theirs])
+        if seen.stable is not None and _alike(before):
+            pooled = _minus(_pool(seen).predictions, _pool(before).predictions, rows)
+            found[WIDE] = np.concatenate([mine, pooled])
     return found
+
+
+def _alike(before: Look) -> bool:
+    """Whether stable had as many rows for each of its requests as the baseline, so that the requests are alike."""
+    stable, baseline = before.stable or Arm(), before.control
+    rows, others = sum(stable.predictions) * baseline.requests, sum(baseline.predictions) * stable.requests
+    return baseline.requests >= ENOUGH and abs(rows - others) <= ALIKE * others
 
 
 def _slow(judgement: Judgement, seen: Look, edge: int) -> np.ndarray:
@@ -273,9 +295,9 @@ def _slow(judgement: Judgement, seen: Look, edge: int) -> np.ndarray:
 
 
 def _percentile(latency: Sequence[int]) -> int:
-    """The first edge above which 5 % or less of the answers are."""
-    below = np.cumsum(latency) / sum(latency)
-    return int(np.argmax(below >= 1 - SLOW_SHARE))
+    """The edge above which the share of answers is nearest to 5 %, as a ratio."""
+    above = 1 - np.cumsum(latency)[:-1] / sum(latency)
+    return int(np.argmin(np.abs(np.log(np.maximum(above, 1e-9) / SLOW_SHARE))))
 
 
 def _pool(seen: Look) -> Arm:
@@ -365,7 +387,8 @@ def _missing(judgement: Judgement, seconds: float, why: str) -> Judgement:
 
 def _decided(judgement: Judgement) -> Judgement:
     """Say what all tests say together; remember that all data was there when enough of it was."""
-    findings = (*_alarms(judgement), *_bounds(judgement), _exposure(judgement))
+    now = {test: float(log) for test, log in logs(judgement).items()}
+    findings = (*_alarms(judgement, now), *_bounds(judgement, now), _exposure(judgement))
     outcomes = {f.outcome for f in findings}
     verdict = ALARM if FAIL in outcomes else CONTINUE if CANNOT_TELL in outcomes else HEALTHY
     seen, checked = judgement.seen, judgement.checked
@@ -373,49 +396,61 @@ def _decided(judgement: Judgement) -> Judgement:
     return replace(judgement, verdict=verdict, findings=findings, checked=seen if enough else checked)
 
 
-def _alarms(judgement: Judgement) -> list[Finding]:
-    rules, pool, canary = judgement.rules, _pool(judgement.seen), judgement.seen.canary
-    rates = f"{_rate(canary.errors, canary.requests)}, the control's {_rate(pool.errors, pool.requests)}"
-    found = [_alarm(judgement, "errors", f"the canary's error rate is {rates} (tolerance {rules.error_tolerance:.0%})")]
+def _alarms(judgement: Judgement, now: Mapping[str, float]) -> list[Finding]:
+    """Say of each alarm what it compares, and how far its wealth is from its threshold."""
+    texts = {t: text for t, text in _compared(judgement).items() if t in now}
+    found = [_alarm(t, text, now[t], judgement.alphas[t]) for t, text in texts.items()]
     if not judgement.weights.control:
-        return [*found, Finding(PASS, "latency and predictions are not compared: there is no control at this weight")]
-    fast, slow, control_fast, control_slow = judgement.answered
-    shares = f"{_rate(slow, fast + slow)}, of the control's {_rate(control_slow, control_fast + control_slow)}"
-    found.append(
-        _alarm(
-            judgement, "latency", f"slow answers of the canary's: {shares} (tolerance {rules.latency_tolerance:.0%})"
-        )
-    )
-    if judgement.table is None:
-        return [*found, Finding(PASS, "predictions are not compared: the evidence has no table of them")]
-    rows = sum(canary.predictions), sum(pool.predictions)
-    text = f"{rows[0]} predictions of the canary against {rows[1]} (tolerance {rules.prediction_tolerance:.0%})"
-    return [*found, _alarm(judgement, "predictions", text)]
-
-
-def _alarm(judgement: Judgement, test: str, text: str) -> Finding:
-    log, threshold = float(judgement.wealth[test].log), -math.log(judgement.alphas[test])
-    outcome = FAIL if log >= threshold else PASS
-    said = f"{text}: e-value {_e(log)}, alarm at {_e(threshold)}"
-    return Finding(outcome, f"{test}: {said}", (("e_value", _exp(log)), ("threshold", _exp(threshold))))
-
-
-def _bounds(judgement: Judgement) -> list[Finding]:
-    rules, canary = judgement.rules, judgement.seen.canary
-    errors = np.array([canary.requests - canary.errors, canary.errors, _pool(judgement.seen).errors])
-    found = [_bound(judgement, "error bound", errors, rules.max_error_increase)]
-    if judgement.weights.control:
-        fast, slow, _, control = judgement.answered
-        margin = SLOW_SHARE * rules.latency_tolerance
-        found.append(_bound(judgement, "latency bound", np.array([fast, slow, control]), margin))
+        found.append(Finding(PASS, "latency and predictions are not compared: there is no control at this weight"))
+    elif judgement.table is None:
+        found.append(Finding(PASS, "predictions are not compared: the evidence has no table of them"))
     return found
 
 
-def _bound(judgement: Judgement, test: str, counts: np.ndarray, margin: float) -> Finding:
+def _compared(judgement: Judgement) -> dict[str, str]:
+    rules, pool, seen = judgement.rules, _pool(judgement.seen), judgement.seen
+    fast, slow, control_fast, control_slow = judgement.answered
+    errors = f"{_rate(seen.canary.errors, seen.canary.requests)}, the control's {_rate(pool.errors, pool.requests)}"
+    late = f"{_rate(slow, fast + slow)}, of the control's {_rate(control_slow, control_fast + control_slow)}"
+    rows = f"{sum(seen.canary.predictions)} predictions of the canary, {sum(seen.control.predictions)} of the control"
+    return {
+        "errors": f"the canary's error rate is {errors} (tolerance {rules.error_tolerance:.0%})",
+        "latency": f"slow answers of the canary's: {late} (tolerance {rules.latency_tolerance:.0%})",
+        "predictions": f"{rows} (tolerance {rules.prediction_tolerance:.0%})",
+    }
+
+
+def _alarm(test: str, text: str, log: float, alpha: float) -> Finding:
+    threshold = -math.log(alpha)
+    said = f"{test}: {text}: e-value {_e(log)}, alarm at {_e(threshold)}"
+    numbers = (("e_value", _exp(log)), ("threshold", _exp(threshold)))
+    return Finding(FAIL if log >= threshold else PASS, said, numbers)
+
+
+def logs(judgement: Judgement) -> dict[str, np.ndarray]:
+    """Return the logarithm of each test's wealth; that of predictions is the mean of two beside a baseline."""
+    found = {test: wealth.log for test, wealth in judgement.wealth.items()}
+    wide = found.pop(WIDE, None)
+    if wide is not None:
+        found["predictions"] = np.logaddexp(found["predictions"], wide) - math.log(2)
+    return found
+
+
+def _bounds(judgement: Judgement, now: Mapping[str, float]) -> list[Finding]:
+    rules, canary = judgement.rules, judgement.seen.canary
+    errors = np.array([canary.requests - canary.errors, canary.errors, _pool(judgement.seen).errors])
+    found = [_bound(judgement, now["error bound"], "error bound", errors, rules.max_error_increase)]
+    if judgement.weights.control:
+        fast, slow, _, control = judgement.answered
+        margin = SLOW_SHARE * rules.latency_tolerance
+        found.append(_bound(judgement, now["latency bound"], "latency bound", np.array([fast, slow, control]), margin))
+    return found
+
+
+def _bound(judgement: Judgement, log: float, test: str, counts: np.ndarray, margin: float) -> Finding:
     weights, pooled = judgement.weights, test == "error bound"
     others = weights.control + (weights.stable if pooled else 0.0)
     threshold = -math.log(judgement.alphas[test])
-    log = float(judgement.wealth[test].log)
     bound = upper_bound(weights.canary / others if others else 0.0, counts, threshold)
     outcome = PASS if log >= threshold else CANNOT_TELL
     text = f"{test}: the canary's rate is at most {bound:.3%} above the control's (margin {margin:.3%})"
@@ -424,31 +459,39 @@ def _bound(judgement: Judgement, test: str, counts: np.ndarray, margin: float) -
 
 
 def upper_bound(odds: float, counts: np.ndarray, threshold: float) -> float:
-    """Return the anytime-valid upper bound of (canary's rate - control's), to 1 %.
+    """Return the anytime-valid upper bound of (canary's rate - control's), to 1 % of it.
 
     Args:
         odds: the canary's weight by the control's.
         counts: canary's requests without the event and with it, the control's with it.
         threshold: of the logarithm of the wealth.
     """
-    margins = np.geomspace(1e-5, 1.0, 12)
-    for _ in range(3):
-        passed = [log_wealth(odds, m, counts) >= threshold for m in margins]
-        if not any(passed):
+    low, high = 1e-5, 1.0
+    for _ in range(2):
+        margins = np.geomspace(low, high, 40)
+        passed = log_wealth(odds, margins, counts) >= threshold
+        if not passed.any():
             return 1.0
-        at = passed.index(True)
-        if at == 0:
-            return float(margins[0])
-        margins = np.geomspace(margins[at - 1], margins[at], 12)
-    return float(margins[-1])
+        at = int(np.argmax(passed))
+        low, high = float(margins[max(at - 1, 0)]), float(margins[at])
+    return high
 
 
-def log_wealth(odds: float, margin: float, counts: np.ndarray) -> float:
-    """Return the logarithm of the wealth of bets that the canary's rate is less than ``margin`` above the control's."""
-    gains = bets.difference(odds, margin)
-    sums = np.where(counts > 0, np.maximum(gains, -1e6) * counts, 0.0).sum(1)
-    top = float(sums.max())
-    return top + math.log(float(np.exp(sums - top).mean()))
+def log_wealth(odds: float, margins: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the wealth of bets that the canary's rate is less than each margin above the control's.
+
+    Args:
+        odds: see ``upper_bound``.
+        margins: ``[k]``.
+        counts: see ``upper_bound``.
+
+    Returns:
+        ``[k]``.
+    """
+    gains = np.maximum(bets.difference(odds, margins), -1e9)  # a stake that one event takes whole stays a number
+    sums = gains @ counts
+    top = sums.max(1)
+    return np.asarray(top + np.log(np.exp(sums - top[:, None]).mean(1)))
 
 
 def _exposure(judgement: Judgement) -> Finding:

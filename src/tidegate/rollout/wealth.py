@@ -88,6 +88,12 @@ def begin(
     )  # fmt: skip
 
 
+def spread(wealth: Wealth, many: tuple[int, ...]) -> Wealth:
+    """Return the wealth of many rollouts before any of them saw an event."""
+    sums = np.zeros((*many, len(wealth.prior)))
+    return replace(wealth, sums=sums, starts=sums[None], kept=np.full(many, float(wealth.kept)))
+
+
 def after(wealth: Wealth, events: np.ndarray, seconds: float) -> Wealth:
     """Return the wealth after more events.
 
