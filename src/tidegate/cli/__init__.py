@@ -34,6 +34,7 @@ COMMANDS = {
     "images": ("tidegate.cli.images", "Build the images that components run in, list them."),
     "serve": ("tidegate.cli.serve", "Serve a registered model (Open Inference Protocol v2)."),
     "front": ("tidegate.cli.front", "Share a model's live traffic between versions."),
+    "monitor": ("tidegate.cli.monitor", "Watch live rows and predictions for drift."),
     "doctor": ("tidegate.cli.doctor", "Check this machine, the project and the store."),
 }
 

@@ -170,7 +170,7 @@ class Monitor:
     Args:
         store: where profiles are, and where events go.
         state: returns what the registry says of the model now.
-        sources: its servers.
+        sources: returns its servers of this moment by name.
         rules: from when on a difference is drift.
         now: seconds since the epoch.
     """
@@ -179,12 +179,12 @@ class Monitor:
         self,
         store: Store,
         state: Callable[[], ModelState],
-        sources: Sequence[Source],
+        sources: Callable[[], Mapping[str, Source]],
         rules: Rules = Rules(),
         now: Callable[[], float] = time.time,
     ) -> None:
         self.store, self.state, self.sources, self.rules, self.now = store, state, sources, rules, now
-        self._before: list[Sample | None] = [None] * len(sources)
+        self._before: dict[str, Sample] = {}
         self._known: tuple[str, Profile, Version] | None = None
         self._told: tuple[str, tuple[str, ...]] | None = None
 
@@ -195,12 +195,14 @@ class Monitor:
             ServerError: a server cannot be read; nothing is lost, the next turn's window is longer.
             ConfigError: two servers serve different versions (code ``versions-differ``), or it has no profile.
         """
-        samples = [s.read() for s in self.sources]
-        version, profile = self._profile(samples)
-        window = together([since(b, n) for b, n in zip(self._before, samples, strict=True)])
+        samples = {name: source.read() for name, source in self.sources().items()}
+        if not samples:
+            raise ServerError("no server is ready", allowed="One that has answered requests.", code="servers-none")
+        version, profile = self._profile([*samples.values()])
+        window = together([since(self._before.get(name), sample) for name, sample in samples.items()])
         if window.rows < self.rules.rows:
             return None
-        self._before = list(samples)
+        self._before = samples
         findings = look(profile, window, self.rules)
         return Seen(version, window.rows, findings, self._event(version, window, findings))
 
