@@ -4,10 +4,12 @@ import json
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
 
 from tidegate import cli
 from tidegate.engines.argo.cluster import CRON_WORKFLOW, WORKFLOW, WORKFLOW_TEMPLATE
@@ -590,3 +592,42 @@ def test_a_run_that_kfp_named_is_shown_by_the_name_that_a_watcher_says(
     assert f"run {started['run_id']}" in tidegate.main("runs", "show", "tidal-0123456789abcdef").out
     assert "told to end" in tidegate.main("runs", "stop", "tidal-0123456789abcdef").out
     assert [r["run_id"] for r in tidegate.main("runs", "ls", "--json").json] == [started["run_id"]]
+
+
+def test_a_recurring_run_that_watches_starts_what_is_new_and_stops_where_nothing_is(
+    tidegate: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("tidegate.api", "tidegate.cli.watch", "tidegate.cli.runs"):
+        monkeypatch.setattr(f"{module}.open_store", lambda uri=None: tidegate.store)
+    backend = tidegate.backend
+    Path("recurring.py").write_text((ROOT / "manifests/watch/recurring.py").read_text())
+    made = tidegate("apply", "recurring.py", "--cron", "*/5 * * * *", "-p", "data=text=file:rows.csv", *KFP)
+    assert made.code == 0, made.err
+    [(version, package)] = backend.packages.items()
+    spec, platforms = yaml.safe_load_all(package)
+    assert spec["root"]["dag"]["tasks"]["look"]["cachingOptions"] == {}, "a second look is no repetition of the first"
+    assert "tidegate-store-submit" in str(platforms)
+    [recurring] = backend.recurring(backend.experiment(Path.cwd().name))
+    command = spec["deploymentSpec"]["executors"]["exec-look"]["container"]["command"]
+    data = {"{{$.inputs.parameters['data']}}": recurring.parameters["data"], "/watch/pipeline.yaml": "pipeline.py"}
+    words = [data.get(word, word) for word in command[1:]]
+    Path("pipeline.py").write_text((PIPELINE % DIGEST).replace("n: int, text", "n: int = 1, text"))
+    real = backend.run
+    monkeypatch.setattr(backend, "run", lambda run_id: replace(real(run_id), state="SUCCEEDED"))
+
+    def look() -> Said:
+        assert backend.fire(recurring.id).parameters == {"data": "text=file:rows.csv"}
+        return tidegate.main(*words, "--quiet", "0")
+
+    def started() -> list[str]:
+        return [s.name for s in backend.starts.values() if s.version.id != version]
+
+    assert (look().code, started()) == (2, []), "there is no data yet"
+    Path("rows.csv").write_text("1,2")
+    said = look()
+    assert (said.code, len(started())) == (0, 1), said.err
+    assert started()[0] in said.out
+    assert "pipeline tidal" in tidegate.main("runs", "show", started()[0]).out
+    assert ("not-new" in look().out, len(started())) == (True, 1)
+    Path("rows.csv").write_text("1,3")
+    assert (look().code, len(started())) == (0, 2)

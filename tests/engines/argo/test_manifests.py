@@ -11,6 +11,7 @@ from kubernetes import client
 
 from tests.engines.argo.rendered import MANIFESTS, render
 from tidegate.cli.watch import command as watch
+from tidegate.engines.argo.check import check
 from tidegate.engines.argo.cluster import Action
 from tidegate.engines.argo.memory import MemoryCluster
 from tidegate.engines.argo.settings import ArgoSettings
@@ -179,3 +180,16 @@ def test_the_watcher_s_folder_names_what_there_is() -> None:
     said = yaml.safe_load((WATCH / "kustomization.yaml").read_text())
     assert [name for name in said["resources"] if not (WATCH / name).is_file()] == []
     assert said["images"][0]["name"] in (WATCH / "deployment.yaml").read_text()
+
+
+def test_a_look_is_the_same_as_a_cron_job_and_as_a_cron_workflow() -> None:
+    job = yaml.safe_load((WATCH / "cron.yaml").read_text())["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    workflow, network = yaml.safe_load_all((WATCH / "cron-workflow.yaml").read_text())
+    check(workflow)
+    assert unknown(network, "V1NetworkPolicy") == []
+    spec = workflow["spec"]["workflowSpec"]
+    [one], [other] = job["containers"], spec["templates"]
+    same = ("image", "command", "env", "envFrom", "securityContext", "volumeMounts")
+    assert {f: one[f] for f in same} == {f: other["container"][f] for f in same}
+    assert (job["volumes"], job["serviceAccountName"]) == (spec["volumes"], spec["serviceAccountName"])
+    assert network["spec"]["podSelector"]["matchLabels"].items() <= spec["podMetadata"]["labels"].items()
