@@ -259,13 +259,12 @@ def _run_on_kfp(
     resumed: bool = False,
 ) -> Run:
     """Run on Kubeflow Pipelines, which names the run: its first record is written when it has begun there."""
-    from tidegate.engines.kfp.client import open_backend
-    from tidegate.engines.kfp.settings import read_settings
+    from tidegate.engines.kfp.client import reach
     from tidegate.engines.kfp.start import Submission, begin, resume
 
-    settings, patient = read_settings(prepared.project), PatientStore(store)
+    patient = PatientStore(store)
     how = Submission(bool(options.run_id), options.cache, options.logs, options.interrupted)
-    backend = open_backend(settings)
+    backend, settings = reach(prepared.project)
     if resumed:
         engine = resume(record, prepared.plan, patient, backend, settings, how)
         Runs(store).reopen(record.id)
@@ -349,13 +348,12 @@ def _engine(
     if options.engine == LOCAL:
         host, jobs = read_host(prepared.project), options.jobs or os.cpu_count() or 1
         return LocalEngine(store, host, record.id, jobs, options.cache, finished)
-    from tidegate.engines.argo.kube import open_cluster
-    from tidegate.engines.argo.start import Submission, argo_engine, argo_settings
+    from tidegate.engines.argo.start import Submission, argo_engine, reach
 
-    settings = argo_settings(prepared.project)
+    cluster, settings = reach(prepared.project)
     how = Submission(options.logs, bool(options.resume), options.interrupted, finished)
     packed = packed_definition(prepared, record, use_cache=options.cache)
-    return argo_engine(packed, prepared.plan, arguments, record, store, open_cluster(settings.context), settings, how)
+    return argo_engine(packed, prepared.plan, arguments, record, store, cluster, settings, how)
 
 
 def packed_definition(prepared: Prepared, record: RunRecord | None = None, *, use_cache: bool = True) -> Packed:

@@ -51,18 +51,14 @@ def scheduler(engine: str, project: Project, store: Store | None) -> Scheduler:
         ClusterError: it cannot be.
     """
     if engine == api.KFP:
-        from tidegate.engines.kfp.client import open_backend
+        from tidegate.engines.kfp.client import reach as reach_kfp
         from tidegate.engines.kfp.schedule import KfpScheduler
-        from tidegate.engines.kfp.settings import read_settings
 
-        settings = read_settings(project)
-        return KfpScheduler(open_backend(settings), settings, store)
-    from tidegate.engines.argo.kube import open_cluster
+        return KfpScheduler(*reach_kfp(project), store)
     from tidegate.engines.argo.scheduler import ArgoScheduler
-    from tidegate.engines.argo.start import argo_settings
+    from tidegate.engines.argo.start import reach as reach_argo
 
-    found = argo_settings(project)
-    return ArgoScheduler(open_cluster(found.context), found, store)
+    return ArgoScheduler(*reach_argo(project), store)
 
 
 def _unreached(engine: str, project: Project) -> Scheduler:

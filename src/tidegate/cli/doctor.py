@@ -78,12 +78,10 @@ def _store(uri: str) -> Iterator[Finding]:
 def _argo(project: Project, endpoint: str) -> Iterator[Finding]:
     from tidegate.engines.argo.access import StoreAccess
     from tidegate.engines.argo.doctor import Ward, examine
-    from tidegate.engines.argo.kube import open_cluster
-    from tidegate.engines.argo.start import argo_settings
+    from tidegate.engines.argo.start import reach
 
     try:
-        settings = argo_settings(project)
-        cluster = open_cluster(settings.context)
+        cluster, settings = reach(project)
     except TidegateError as e:
         yield False, f"cluster: {e.found}", _advice(e)
         return
@@ -92,14 +90,12 @@ def _argo(project: Project, endpoint: str) -> Iterator[Finding]:
 
 
 def _kfp(project: Project, uri: str) -> Iterator[Finding]:
-    from tidegate.engines.kfp.client import open_backend
-    from tidegate.engines.kfp.settings import read_settings
+    from tidegate.engines.kfp.client import reach
     from tidegate.engines.kfp.support import MEASURED, is_measured
     from tidegate.engines.pod.shared import check_store
 
     try:
-        settings = read_settings(project)
-        backend = open_backend(settings)
+        backend, settings = reach(project)
         version, experiment = backend.version(), backend.find_experiment(settings.experiment)
     except TidegateError as e:
         yield False, e.found, _advice(e)

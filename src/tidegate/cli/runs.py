@@ -169,18 +169,17 @@ def stop(run: str, store: str | None) -> None:
 
 def _stop_on_argo(run_id: str) -> None:
     from tidegate.engines.argo.engine import stop as end
-    from tidegate.engines.argo.kube import open_cluster
-    from tidegate.engines.argo.settings import read_settings
+    from tidegate.engines.argo.start import reach
 
-    settings = read_settings(read_project())
-    end(open_cluster(settings.context), settings.namespace, run_id)
+    cluster, settings = reach(read_project())
+    end(cluster, settings.namespace, run_id)
 
 
 def _stop_on_kfp(run_id: str) -> None:
-    from tidegate.engines.kfp.client import open_backend
-    from tidegate.engines.kfp.settings import read_settings
+    from tidegate.engines.kfp.client import reach
 
-    open_backend(read_settings(read_project())).terminate(run_id)
+    backend, _ = reach(read_project())
+    backend.terminate(run_id)
 
 
 _STOPS = {"argo": _stop_on_argo, "kfp": _stop_on_kfp}
@@ -188,13 +187,12 @@ _STOPS = {"argo": _stop_on_argo, "kfp": _stop_on_kfp}
 
 def _settle(runs: Runs, record: RunRecord) -> OutcomeRecord | None:
     """How a run of KFP ended that nobody watched; None while it goes on, and where KFP is not reached from here."""
-    from tidegate.engines.kfp.client import open_backend
-    from tidegate.engines.kfp.settings import read_settings
+    from tidegate.engines.kfp.client import reach
     from tidegate.engines.kfp.start import settle
 
     try:
-        settings = read_settings(read_project())
-        return settle(record.id, runs.store, open_backend(settings), settings)
+        backend, settings = reach(read_project())
+        return settle(record.id, runs.store, backend, settings)
     except (ClusterError, ConfigError, NotFound) as e:
         click.echo(f"note: this is what the store knows; how the run stands now is not: {e.found}", err=True)
         if hint := e.hint or e.allowed:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidegate.author.images import read_lock
+from tidegate.engines.argo import kube
 from tidegate.engines.argo.check import check
 from tidegate.engines.argo.cluster import POD, RUN_LABEL, WORKFLOW, WORKFLOW_LABEL, Cluster
 from tidegate.engines.argo.control import MAX_INLINE, VALUE, control
@@ -54,6 +55,16 @@ def argo_settings(project: Project) -> ArgoSettings:
     settings = read_settings(project)
     family = read_lock(project.root).families.get(LAUNCHER_FAMILY)
     return settings if settings.image or not family else ArgoSettings(**{**settings.__dict__, "image": family.image})
+
+
+def reach(project: Project) -> tuple[kube.KubeCluster, ArgoSettings]:
+    """Reach the cluster of a project; return it with the project's settings.
+
+    Raises:
+        ConfigError: no kubeconfig, no such context, or the ``argo`` extra is missing.
+    """
+    settings = argo_settings(project)
+    return kube.open_cluster(settings.context), settings
 
 
 def missing_launcher(project: Project) -> str:

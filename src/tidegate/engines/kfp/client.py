@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.engines.kfp.backend import BackendRun, Detail, Recurrence, Recurring, Start, Version
-from tidegate.engines.kfp.settings import KfpSettings
+from tidegate.engines.kfp.settings import KfpSettings, read_settings
 from tidegate.errors import ClusterError, ConfigError, Conflict, NotFound
+from tidegate.project import Project
 
 TOKEN, ENDPOINT = "TIDEGATE_KFP_TOKEN", "KF_PIPELINES_ENDPOINT"
 TIMEOUT = 30.0  # seconds for one answer; kfp's client waits for ever
@@ -27,6 +28,12 @@ _DENIED = {
     401: "does not know us (the token is missing or has expired)",
     403: "does not let us",
 }
+
+
+def reach(project: Project) -> tuple[KfpBackend, KfpSettings]:
+    """Reach the backend of a project; return it with the project's settings; raise as ``open_backend``."""
+    settings = read_settings(project)
+    return open_backend(settings), settings
 
 
 def open_backend(settings: KfpSettings) -> KfpBackend:
