@@ -36,10 +36,11 @@ class HaproxyRouter:
         wanted = Weights(weights, generation)
         with locked(self.folder / LOCK):
             kept = committed(self.folder)
-            _check_fence(wanted, kept.generation)
+            _check_fence(wanted, kept)
             try:
                 now = self.weights()
-                _check_fence(wanted, now.generation)
+                if wanted != kept:  # HAProxy may have begun with less than what is kept: see ``restore``
+                    _check_fence(wanted, now)
                 if now != wanted:
                     self.force(wanted)
             except ServerError:
@@ -155,11 +156,12 @@ def _unclear(answer: str) -> ServerError:
     return ServerError(f"HAProxy's answer is not whole: {answer[:80]!r}", code="front-unreachable")
 
 
-def _check_fence(wanted: Weights, generation: int) -> None:
-    if wanted.generation < generation:
+def _check_fence(wanted: Weights, there: Weights) -> None:
+    older = wanted.generation < there.generation
+    if older or (wanted.generation == there.generation and wanted != there):
         raise Conflict(
-            f"the front has weights of the generation {generation}, and you are {wanted.generation}",
-            allowed="Somebody newer is in charge of this rollout.",
+            f"the front has weights of the generation {there.generation}, and you are {wanted.generation}",
+            allowed="A newer generation, or the same weights again: somebody else is in charge of this rollout.",
             hint="tidegate rollout status",
             code="rollout-fenced",
         )
