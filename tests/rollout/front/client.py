@@ -70,7 +70,7 @@ async def _connection(asking: Asking, answers: Answers, left: object) -> None:
 
 async def _one(asking: Asking, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[int, str]:
     length = "transfer-encoding: chunked" if asking.chunked else f"content-length: {len(asking.body)}"
-    head = f"{asking.method} {asking.path} HTTP/1.1\r\nhost: x\r\n{length}\r\n{asking.headers}\r\n".encode()
+    head = f"{asking.method} {asking.path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{length}\r\n{asking.headers}\r\n".encode()
     body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(asking.body), asking.body) if asking.chunked else asking.body
     try:
         if asking.apart:

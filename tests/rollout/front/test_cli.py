@@ -1,0 +1,115 @@
+"""``tidegate front``: a real model behind it, from the first request to the last."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from tests.rollout.front import client
+from tests.serve.test_protocol import ROW, registered
+from tests.servers import wait_until
+from tidegate.cli.front import command
+from tidegate.errors import NotFound, UsageError
+from tidegate.rollout.front.fleet import front_folder, read_fleet, read_running
+from tidegate.rollout.front.process import is_alive, tell
+from tidegate.rollout.router import CANARY, STABLE, WHOLE
+from tidegate.store.local import LocalStore
+
+
+@pytest.fixture
+def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="tidegate-state-"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    yield folder
+    running = read_running(front_folder("m"))
+    for process in [running.proxy, *[s.process for s in [*running.servers, *running.leaving]]]:
+        if process:
+            tell(process, signal.SIGKILL)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def started(state: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    processes = []
+
+    def run(*words: str) -> subprocess.Popen[bytes]:
+        with (state / "out").open("ab") as out:
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "tidegate", "front", *words], stdout=out, stderr=out, cwd=tmp_path
+                )
+            )
+        return processes[-1]
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def shown() -> dict[str, Any]:
+    result = CliRunner().invoke(command, ["status", "m", "--json"], standalone_mode=False)
+    found: dict[str, Any] = json.loads(result.output)
+    return found
+
+
+def test_the_champion_answers_through_the_front_until_sigterm(
+    started: Callable[..., subprocess.Popen[bytes]], state: Path, tmp_path: Path
+) -> None:
+    registered(LocalStore(tmp_path / "s"), tmp_path)
+    front = started("m", "--port", "0", "--store", str(tmp_path / "s"))
+    wait_until(lambda: front.poll() is not None or read_running(front_folder("m")).ready(STABLE) != [])
+    running = read_running(front_folder("m"))
+    assert read_fleet(front_folder("m")).arms[STABLE].reference == "m:1"
+    url = f"http://127.0.0.1:{running.port}"
+    with urllib.request.urlopen(f"{url}/predict", json.dumps([ROW]).encode(), timeout=20) as response:
+        assert json.load(response)
+    answers = client.ask(running.port, 40, body=json.dumps([ROW]).encode())
+    assert answers.failed == 0, answers.seen
+    with urllib.request.urlopen(f"http://127.0.0.1:{running.servers[0].admin_port}/v1/scores", timeout=20) as response:
+        assert json.load(response)["version"] == 1
+    found = shown()
+    assert found["supervisor"] == front.pid
+    assert found["arms"][STABLE] == {**found["arms"][STABLE], "share": WHOLE, "ready": 1, "requests": 41, "errors": 0}
+    text = CliRunner().invoke(command, ["status", "m"], standalone_mode=False).output
+    assert "100 %" in text
+    assert "m:1" in text
+    second = started("m", "--port", "0", "--store", str(tmp_path / "s"))
+    assert second.wait(60) == 3
+    assert "error[front-running]" in (state / "out").read_text()
+    front.send_signal(signal.SIGTERM)
+    assert front.wait(60) == 0
+    assert not any(is_alive(s.process) for s in running.servers)
+    assert shown()["observed"] is False
+
+
+def test_a_front_that_other_machines_reach_needs_a_token(state: Path) -> None:
+    result = CliRunner().invoke(command, ["m", "--host", "0.0.0.0"], standalone_mode=False)
+    assert isinstance(result.exception, UsageError)
+    assert result.exception.code == "front-open"
+    assert os.environ.get("TIDEGATE_SERVE_TOKEN") is None
+
+
+def test_a_model_that_is_not_registered_is_said_before_anything_starts(state: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(command, ["m", "--store", str(tmp_path / "s")], standalone_mode=False)
+    assert isinstance(result.exception, NotFound)
+    assert read_running(front_folder("m")).proxy is None
+
+
+def test_the_status_of_a_front_that_never_ran_says_what_to_type(state: Path) -> None:
+    result = CliRunner().invoke(command, ["status", "m"], standalone_mode=False)
+    assert "tidegate front m" in result.output
+    assert CANARY not in result.output
+    assert result.return_value == 3
