@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from tests.rollout.front import client
-from tests.servers import free_port, listening, wait_until
+from tests.servers import listening, wait_until
 from tidegate.rollout.front.configuration import Settings
 from tidegate.rollout.front.haproxy import HaproxyRouter
 from tidegate.rollout.front.process import Process, is_alive, reap, tell
@@ -25,12 +27,21 @@ from tidegate.rollout.router import ARMS, BASELINE, CANARY, STABLE, WHOLE, Obser
 BACKEND = Path(__file__).with_name("backend.py")
 
 
+def quiet_port() -> int:
+    """A free port that no outgoing connection is given meanwhile: below those that the system gives out."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+
+
 @dataclass
 class Backend:
     """A server of an arm, in a process of its own."""
 
     name: str
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=quiet_port)
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -103,7 +114,7 @@ class Front:
 def fronted(binary: str = "", **settings: object) -> Iterator[Front]:
     # HAProxy's sockets need a short path
     folder = Path(tempfile.mkdtemp(prefix="tidegate-front-"))
-    front = Front(Settings(folder, free_port(), **{"timeout_ms": 150, **settings}), binary)  # type: ignore[arg-type]
+    front = Front(Settings(folder, quiet_port(), **{"timeout_ms": 150, **settings}), binary)  # type: ignore[arg-type]
     try:
         yield front
     finally:

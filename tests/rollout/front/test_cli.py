@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.rollout.front import client
-from tests.serve.test_protocol import ROW, registered
+from tests.rollout.front.tiny import registered
 from tests.servers import wait_until
 from tidegate.cli.front import command
 from tidegate.errors import NotFound, UsageError
@@ -74,9 +74,9 @@ def test_the_champion_answers_through_the_front_until_sigterm(
     running = read_running(front_folder("m"))
     assert read_fleet(front_folder("m")).arms[STABLE].reference == "m:1"
     url = f"http://127.0.0.1:{running.port}"
-    with urllib.request.urlopen(f"{url}/predict", json.dumps([ROW]).encode(), timeout=20) as response:
+    with urllib.request.urlopen(f"{url}/predict", json.dumps([{"x": 1.0}]).encode(), timeout=20) as response:
         assert json.load(response)
-    answers = client.ask(running.port, 40, body=json.dumps([ROW]).encode())
+    answers = client.ask(running.port, 40, body=json.dumps([{"x": 1.0}]).encode())
     assert answers.failed == 0, answers.seen
     with urllib.request.urlopen(f"http://127.0.0.1:{running.servers[0].admin_port}/v1/scores", timeout=20) as response:
         assert json.load(response)["version"] == 1

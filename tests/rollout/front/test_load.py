@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.rollout.front.conftest import Front, fronted
-from tests.servers import free_port, listening, wait_until
+from tests.rollout.front.conftest import Front, fronted, quiet_port
+from tests.servers import listening, wait_until
 from tidegate.rollout.front.proxy import haproxy_binary, start_proxy
 from tidegate.rollout.router import ARMS, BASELINE, CANARY, STABLE
 
@@ -24,7 +24,7 @@ class Fast:
     """A server that costs next to nothing."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self.port, self.file = free_port(), folder / f"{name}.cfg"
+        self.port, self.file = quiet_port(), folder / f"{name}.cfg"
         answer = f'http-request return status 200 content-type text/plain string "{name}"'
         limits = "mode http\n timeout client 60s\n timeout http-keep-alive 60s"
         self.file.write_text(

@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from tests.rollout.front import client
+from tests.rollout.front.conftest import quiet_port
 from tests.rollout.front.supervise import backend
-from tests.servers import free_port, wait_until
+from tests.servers import wait_until
 from tidegate.errors import Conflict, Damaged, ServerError
 from tidegate.rollout.front import supervisor as module
 from tidegate.rollout.front.configuration import Settings
@@ -38,7 +39,7 @@ class House:
     """A front's folder, and supervisors that run in this process, turn by turn."""
 
     folder: Path
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=quiet_port)
     said: list[str] = field(default_factory=list)
     late: float = 0.0
     supervisor: Supervisor | None = None

@@ -169,7 +169,7 @@ class Supervisor:
         for server in [s for s in self.servers if not is_alive(s.process)]:
             self.servers.remove(server)
             self._died(server.arm, server.process)
-            self.say(f"{server.wanted.reference} (pid {server.process.pid}) of {server.arm} died")
+            self.say(f"{server.wanted.reference} (pid {server.process.pid}) of {server.arm} died: see {server.arm}.log")
         for server in [s for s in self.leaving if not is_alive(s.process)]:
             del self.leaving[server]
         if self.proxy and not is_alive(self.proxy):
