@@ -20,6 +20,7 @@ from tidegate.project import read_project
 from tidegate.registry.model import Registry, may_serve
 from tidegate.rollout.front.configuration import Settings
 from tidegate.rollout.front.fleet import Fleet, Wanted, front_folder, read_fleet, write_fleet
+from tidegate.rollout.front.kinds import HAPROXY, KINDS
 from tidegate.rollout.front.status import status
 from tidegate.rollout.front.supervisor import Supervisor, one_supervisor
 from tidegate.rollout.router import STABLE, WHOLE
@@ -39,12 +40,14 @@ TOKEN = "TIDEGATE_SERVE_TOKEN"
               help="The largest request that a candidate gets.")  # fmt: skip
 @click.option("--sticky", default="", metavar="HEADER", help="Who sends the same value meets the same version.")
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads of the proxy.")
+@click.option("--proxy", type=click.Choice(sorted(KINDS)), default=HAPROXY, show_default=True,
+              help="envoy can copy requests to a candidate.")  # fmt: skip
 @click.option("--open", "open_", is_flag=True, help="Let everybody who reaches the port ask it.")
 @click.option("--store", metavar="URI", help="Where the registry lives.")
 @click.option("--json", "as_json", is_flag=True, help="The status as one line of JSON.")
 def command(
     words: Sequence[str], host: str, port: int, workers: int | None, timeout: int, body: int, sticky: str,
-    threads: int, open_: bool, store: str | None, as_json: bool,
+    threads: int, proxy: str, open_: bool, store: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Serve a model's champion behind a proxy that can share its traffic with a candidate, until SIGTERM or Ctrl-C.
 
@@ -64,7 +67,7 @@ def command(
         signal.signal(number, lambda *_: ended.set())
     with one_supervisor(folder):
         _write_first_fleet(folder, name, where, workers)
-        Supervisor(settings, _server(where, host), say=_say).run(ended.is_set)
+        Supervisor(settings, _server(where, host), say=_say, kind=proxy).run(ended.is_set)
     return 0
 
 
@@ -125,7 +128,7 @@ def _text(found: dict[str, Any]) -> list[str]:
     name = found["front"]
     lines = [f"{name} at {found['url'] or 'no port'}  weights of generation {found['generation']}"]
     if not found["observed"]:
-        lines.append(f"HAProxy does not answer; the shares are what it begins with → tidegate front {name}")
+        lines.append(f"{found['kind']} does not answer; the shares are what it begins with → tidegate front {name}")
     elif not found["supervisor"]:
         lines.append(f"nobody looks after it: what dies stays dead → tidegate front {name}")
     lines.append(

@@ -72,10 +72,11 @@ class Running:
     Attributes:
         port: where clients ask; 0 before the proxy was started.
         host: the address there.
-        proxy: HAProxy.
+        proxy: HAProxy, or Envoy.
         supervisor: who looks after it.
         servers: those that are wanted.
         leaving: those that are not any more, and finish what they have begun.
+        kind: of the proxy, one of ``kinds.KINDS``.
     """
 
     port: int = 0
@@ -84,6 +85,7 @@ class Running:
     supervisor: Process | None = None
     servers: tuple[Server, ...] = ()
     leaving: tuple[Server, ...] = ()
+    kind: str = "haproxy"
 
     def ready(self, arm: str) -> list[Server]:
         """The servers of an arm that get its requests."""
@@ -148,7 +150,7 @@ def read_running(folder: Path) -> Running:
         servers = tuple(_server(arm, s) for arm, some in found["arms"].items() for s in some)
         leaving = tuple(_server(s["arm"], s) for s in found["leaving"])
         proxy, supervisor = _process(found["proxy"]), _process(found["supervisor"])
-        return Running(found["port"], found["host"], proxy, supervisor, servers, leaving)
+        return Running(found["port"], found["host"], proxy, supervisor, servers, leaving, found["kind"])
     except (KeyError, TypeError, AttributeError) as e:
         raise Damaged(f"{folder / RUNNING} is not what a supervisor writes: {e}", code="front-file") from e
 
@@ -161,6 +163,7 @@ def write_running(folder: Path, running: Running) -> None:
     content = {
         "port": running.port,
         "host": running.host,
+        "kind": running.kind,
         "proxy": asdict(running.proxy) if running.proxy else None,
         "supervisor": asdict(running.supervisor) if running.supervisor else None,
         "arms": arms,

@@ -1,7 +1,6 @@
 """HAProxy as a ``Router``: weights, counts and servers over its admin socket, without a reload.
 
-The weights in force, with their generation, are a variable of HAProxy itself; ``weights.json`` beside its socket is what
-it starts with again. A lock makes "look at the generation, then set" one step for any number of controllers.
+The weights in force, with their generation, are one variable of HAProxy itself.
 """
 
 from __future__ import annotations
@@ -11,14 +10,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidegate.errors import Conflict, ServerError, UsageError
+from tidegate.errors import ServerError, UsageError
+from tidegate.rollout.front import fence
 from tidegate.rollout.front.configuration import FAILED, SLOW, slots
-from tidegate.rollout.front.files import locked
 from tidegate.rollout.front.socket import ask
-from tidegate.rollout.front.weights import Weights, commit, committed, pack, unpack
+from tidegate.rollout.front.weights import Weights, pack, unpack
 from tidegate.rollout.router import ARMS, STABLE, Observation, Tally
 
-LOCK = "weights.lock"
 _VARIABLE = re.compile(r"^proc\.(\w+): type=\w+ value=<(.*)>$", re.MULTILINE)
 _TABLE = re.compile(r"^# table: tally_(\w+),")
 _ENTRY = re.compile(r": key=(\d+) .*gpc0=(\d+)")
@@ -32,23 +30,8 @@ class HaproxyRouter:
     folder: Path
 
     def set_weights(self, weights: Mapping[str, int], generation: int) -> None:
-        """See ``Router``. What is in force is acted on first, then kept; but what a dead HAProxy is to lose is kept."""
-        wanted = Weights(weights, generation)
-        with locked(self.folder / LOCK):
-            kept = committed(self.folder)
-            _check_fence(wanted, kept)
-            try:
-                now = self.weights()
-                if wanted != kept:  # HAProxy may have begun with less than what is kept: see ``restore``
-                    _check_fence(wanted, now)
-                if now != wanted:
-                    self.force(wanted)
-            except ServerError:
-                if not wanted.gives_more_than(kept):
-                    commit(self.folder, wanted)
-                raise
-            if kept != wanted:
-                commit(self.folder, wanted)
+        """See ``Router`` and ``fence.change``."""
+        fence.change(self.folder, self, Weights(weights, generation))
 
     def observe(self) -> Observation:
         """See ``Router``."""
@@ -81,15 +64,8 @@ class HaproxyRouter:
             raise ServerError(f"HAProxy has {dict(now.shares)}, not {dict(weights.shares)}", code="front-unreachable")
 
     def restore(self, arms: Collection[str]) -> None:
-        """Put the kept weights in force where HAProxy began with less, once all their arms have servers.
-
-        Raises:
-            ServerError: see ``force``.
-        """
-        with locked(self.folder / LOCK):
-            kept, now = committed(self.folder), self.weights()
-            if kept.generation == now.generation and kept != now and kept.among(arms) == kept:
-                self.force(kept)
+        """See ``fence.restore``."""
+        fence.restore(self.folder, self, arms)
 
     def servers(self, arm: str) -> dict[str, int]:
         """The servers of an arm that take requests: the port by the name they have in HAProxy."""
@@ -154,17 +130,6 @@ class HaproxyRouter:
 
 def _unclear(answer: str) -> ServerError:
     return ServerError(f"HAProxy's answer is not whole: {answer[:80]!r}", code="front-unreachable")
-
-
-def _check_fence(wanted: Weights, there: Weights) -> None:
-    older = wanted.generation < there.generation
-    if older or (wanted.generation == there.generation and wanted != there):
-        raise Conflict(
-            f"the front has weights of the generation {there.generation}, and you are {wanted.generation}",
-            allowed="A newer generation, or the same weights again: somebody else is in charge of this rollout.",
-            hint="tidegate rollout status",
-            code="rollout-fenced",
-        )
 
 
 def _assign(arm: str, ports: Sequence[int], there: Mapping[str, int]) -> dict[str, int]:

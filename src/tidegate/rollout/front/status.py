@@ -8,7 +8,7 @@ from typing import Any
 
 from tidegate.errors import ServerError
 from tidegate.rollout.front.fleet import Fleet, Running, read_fleet, read_running
-from tidegate.rollout.front.haproxy import HaproxyRouter
+from tidegate.rollout.front.kinds import KINDS, router
 from tidegate.rollout.front.process import Process, is_alive
 from tidegate.rollout.front.weights import committed
 from tidegate.rollout.router import ARMS, LATENCY_EDGES, Observation, Tally
@@ -21,13 +21,14 @@ def status(folder: Path) -> dict[str, Any]:
     """
     running, fleet = read_running(folder), read_fleet(folder)
     try:
-        seen, observed = HaproxyRouter(folder).observe(), True
+        seen, observed = router(folder).observe(), True
     except ServerError:
         kept = committed(folder)
         seen, observed = Observation("", kept.generation, kept.shares), False
     return {
         "front": folder.name,
         "url": _url(running),
+        "kind": KINDS[running.kind].title,
         "observed": observed,
         "supervisor": _pid(running.supervisor),
         "proxy": _pid(running.proxy),

@@ -22,11 +22,10 @@ from pathlib import Path
 from tidegate.errors import Damaged, ServerError
 from tidegate.rollout.front.configuration import Settings
 from tidegate.rollout.front.fleet import Fleet, Running, Server, Wanted, read_fleet, read_running, write_running
-from tidegate.rollout.front.haproxy import HaproxyRouter
+from tidegate.rollout.front.kinds import HAPROXY, KINDS, ProxyRouter
 from tidegate.rollout.front.orders import orders
 from tidegate.rollout.front.ports import free_ports
 from tidegate.rollout.front.process import Process, identify, is_alive, reap, start, tell
-from tidegate.rollout.front.proxy import start_proxy
 from tidegate.rollout.router import ARMS
 
 LOOK_SECONDS = 0.1
@@ -68,12 +67,14 @@ class Supervisor:
         command: how a server is started: the version, its port, its admin port.
         say: told what happens, a line each.
         clock: seconds that only grow.
+        kind: of the proxy, one of ``kinds.KINDS``.
     """
 
     settings: Settings
     command: Command
     say: Callable[[str], None] = print
     clock: Callable[[], float] = time.monotonic
+    kind: str = HAPROXY
     proxy: Process | None = None
     servers: list[Server] = field(default_factory=list)
     leaving: dict[Server, float] = field(default_factory=dict)
@@ -92,9 +93,14 @@ class Supervisor:
         return self.settings.folder
 
     @property
-    def router(self) -> HaproxyRouter:
+    def router(self) -> ProxyRouter:
         """The weights and servers of the proxy."""
-        return HaproxyRouter(self.folder)
+        return KINDS[self.kind].router(self.folder)
+
+    @property
+    def title(self) -> str:
+        """The proxy's name."""
+        return KINDS[self.kind].title
 
     def adopt(self) -> None:
         """Go on with what a supervisor before has left running."""
@@ -104,9 +110,9 @@ class Supervisor:
             self.say(f"note: {e.found}; what it said is started anew")
             return
         if found.proxy and is_alive(found.proxy):
-            self.proxy = found.proxy
+            self.proxy, self.kind = found.proxy, found.kind
             self.settings = replace(self.settings, port=found.port, host=found.host)
-            self.say(f"HAProxy (pid {found.proxy.pid}) runs on port {found.port}, with the settings it has")
+            self.say(f"{self.title} (pid {found.proxy.pid}) runs on port {found.port}, with the settings it has")
         self.servers = [s for s in found.servers if is_alive(s.process)]
         self.leaving = {s: self.clock() for s in found.leaving if is_alive(s.process)}
         for server in self.servers:
@@ -145,9 +151,9 @@ class Supervisor:
         self._noted, self._notes = self._notes, set()
 
     def end(self) -> None:
-        """Let the proxy finish what it has begun (``hard-stop-after``), then the servers."""
+        """Let the proxy finish what it has begun , then the servers."""
         if self.proxy:
-            tell(self.proxy, signal.SIGUSR1)
+            KINDS[self.kind].drain(self.folder, self.proxy)
             self._wait([self.proxy], DRAIN_SECONDS + 2)
         everyone = [s.process for s in [*self.servers, *self.leaving]]
         for process in everyone:
@@ -173,7 +179,7 @@ class Supervisor:
         for server in [s for s in self.leaving if not is_alive(s.process)]:
             del self.leaving[server]
         if self.proxy and not is_alive(self.proxy):
-            self.say(f"HAProxy (pid {self.proxy.pid}) died")
+            self.say(f"{self.title} (pid {self.proxy.pid}) died")
             self.proxy = None
 
     def _died(self, arm: str, process: Process) -> None:
@@ -228,9 +234,9 @@ class Supervisor:
         if not self.settings.port:
             self.settings = replace(self.settings, port=free_ports(1)[0])
         # stable may still be starting: its requests wait for nobody
-        self.proxy = start_proxy(self.settings, [s.arm for s in self.servers if s.ready])
+        self.proxy = KINDS[self.kind].start(self.settings, [s.arm for s in self.servers if s.ready])
         self._routes = {}
-        self.say(f"HAProxy (pid {self.proxy.pid}) answers at {self.settings.host}:{self.settings.port}")
+        self.say(f"{self.title} (pid {self.proxy.pid}) answers at {self.settings.host}:{self.settings.port}")
 
     def _route(self) -> None:
         for arm, servers in orders(self._fleet, self.servers).routes.items():
@@ -266,7 +272,7 @@ class Supervisor:
         routed = {port for ports in self._routes.values() for port in ports}
         servers = tuple(replace(s, ready=s.ready and s.port in routed) for s in self.servers)
         me = identify(os.getpid()) if self.proxy else None
-        now = Running(self.settings.port, self.settings.host, self.proxy, me, servers, tuple(self.leaving))
+        now = Running(self.settings.port, self.settings.host, self.proxy, me, servers, tuple(self.leaving), self.kind)
         if now != self._written:
             write_running(self.folder, now)
             self._written = now
