@@ -173,8 +173,8 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """See ``asyncio.Protocol``."""
         self._paused = False
-        if self._buffer and not self.busy:
-            self._advance()
+        if self._buffer:
+            self._go_on()
 
     def eof_received(self) -> bool:
         """A client that has sent all still reads its answer."""
@@ -187,7 +187,7 @@ class Connection(asyncio.Protocol):
         """See ``asyncio.Protocol``."""
         if self._gone:
             return
-        if not self.busy and not self._buffer and self._head is None:
+        if not (self.busy or self._paused or self._buffer) and self._head is None:
             end = data.find(b"\r\n\r\n")
             known = self.server.heads.get(data[:end])
             if known is not None and known[0].length == len(data) - end - 4 and not self._surplus:
@@ -198,7 +198,7 @@ class Connection(asyncio.Protocol):
         if not self._buffer:
             self._since = self.server.now
         self._buffer += data
-        if not self.busy:
+        if not (self.busy or self._paused):
             self._advance()
         elif len(self._buffer) > LARGE:
             self._transport.pause_reading()

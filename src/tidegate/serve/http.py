@@ -74,7 +74,7 @@ def read_head(data: bytes) -> Head:
     first, *lines = data.split(b"\r\n")
     found = _REQUEST.fullmatch(first)
     if not found:
-        other = re.fullmatch(rb"[A-Z]+ \S+ HTTP/\d(\.\d)?", first)
+        other = re.fullmatch(rb"[A-Z]+ [!-~]+ HTTP/(?!1\.[01])\d(\.\d)?", first)
         raise HttpError(505, "HTTP/1.1 is spoken here") if other else HttpError(400, "this is no HTTP request")
     method, target, minor = found.groups()
     if len(lines) > MAX_FIELDS:
