@@ -10,6 +10,7 @@ tensors follow in the order of the inputs, little-endian; text is a length of fo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -28,13 +29,16 @@ _PYTHON: dict[str, Any] = {
     "BOOL": bool,
     "FP32": Annotated[float, Meta(ge=-_FLOAT32, le=_FLOAT32)],
     "FP64": float,
-    "UINT64": Annotated[int, Meta(ge=0)],
+    "UINT64": Annotated[int, Meta(ge=0, le=2**63 - 1)],  # msgspec's greatest bound; more goes to the patient reader
     "INT64": Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)],
 } | {
     f"{sign}INT{bits}": Annotated[int, Meta(ge=least, le=least + 2**bits - 1)]
     for bits in (8, 16, 32)
     for sign, least in (("", -(2 ** (bits - 1))), ("U", 0))
 }
+
+
+_ODD = re.compile(r'["\\\x00-\x1f]')
 
 
 @dataclass(slots=True)
@@ -80,7 +84,7 @@ class Codec:
         self._one = msgspec.json.Decoder(_request(signature.inputs, _one)).decode
         self._many = msgspec.json.Decoder(_request(signature.inputs, _many)).decode
         self._any = msgspec.json.Decoder(InferRequest).decode
-        self._rows = msgspec.json.Decoder(_LIST[_row(signature.inputs)]).decode
+        self._rows = _rows_reader(signature.inputs)
         self._before, self._between = _template(signature, model, version)
         self._labels = {c: msgspec.json.encode(c) for c in signature.classes}
         self._keys = [msgspec.json.encode(str(c)) for c in signature.classes]
@@ -250,10 +254,19 @@ def _tensor(tensor: Tensor, shape: Any, data: Any) -> Any:
     return msgspec.defstruct("Input", fields, forbid_unknown_fields=True, gc=False)
 
 
-def _row(inputs: Sequence[Tensor]) -> Any:
+def _rows_reader(inputs: Sequence[Tensor]) -> Callable[[bytes], list[Any]]:
+    """A reader of rows: in C, unless a name has characters that msgspec takes for no field."""
     fields = [(f"c{i}", _PYTHON[t.datatype]) for i, t in enumerate(inputs)]
     names = {f"c{i}": t.name for i, t in enumerate(inputs)}
-    return msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True, gc=False)
+    if not any(_ODD.search(t.name) for t in inputs):
+        row = msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True, gc=False)
+        read: Callable[[bytes], list[Any]] = msgspec.json.Decoder(_LIST[row]).decode
+        return read
+    row, keys = msgspec.defstruct("Row", fields, forbid_unknown_fields=True, gc=False), {n: c for c, n in names.items()}
+    decode = msgspec.json.Decoder(list[dict[str, Any]]).decode
+    return lambda body: msgspec.convert(
+        [{keys.get(k, f"{k} "): v for k, v in r.items()} for r in decode(body)], _LIST[row]
+    )
 
 
 def _template(signature: Signature, model: str, version: str) -> tuple[bytes, bytes]:

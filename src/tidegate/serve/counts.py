@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tidegate.serve.ruler import CODES, LATENCY, TEXT, Measured, Ruler
-from tidegate.serve.sheet import Sheet, new_sheet
+from tidegate.serve.sheet import Numbers, Sheet, new_sheet
 
 MOST_BATCHES, MOST_ROWS = 64, 16_384  # that wait to be added up
 Column = np.ndarray[Any, Any]
@@ -81,6 +81,10 @@ class Counts:
                 self._text(i, column, values)
             else:
                 self._number(i, values)
+
+    def read(self) -> Numbers:
+        """The numbers now, without what waits to be added up."""
+        return self._sheet.read()
 
     def _predictions(self, probabilities: Column) -> None:
         best = probabilities.argmax(1)
