@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.serve import asked
-from tests.serve.test_protocol import TENSORS, registered
+from tests.serve.made import registered
+from tests.serve.test_protocol import TENSORS
 from tidegate.registry.signature import DATATYPES, Signature, Tensor
 from tidegate.serve.codec import Codec
 from tidegate.serve.http import HttpError

@@ -11,25 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.registry.made import evaluation, frame, model, policy
+from tests.registry.made import frame, model
 from tests.serve import asked
+from tests.serve.made import registered, table_model
 from tidegate.errors import ModelRefused, UsageError
-from tidegate.registry.register import Candidate, register
 from tidegate.serve.codec import MAX_ROWS
 from tidegate.serve.load import Loaded, load_version
 from tidegate.serve.onnx import Scorer
 from tidegate.store.blobs import Blobs, digest_path
 from tidegate.store.memory import MemoryStore
-
-
-def registered(store: Any, folder: Path, estimator: str = "logistic_regression") -> Path:
-    made = model(folder / "model", estimator)
-    (folder / "data").mkdir()
-    (folder / "data" / "x").write_text("x")
-    said = evaluation(data={"digest": digest_path(folder / "data").digest, "rows": 4})
-    (folder / "evaluation.json").write_text(json.dumps(said))
-    register(Candidate("m", made, folder / "evaluation.json", folder / "data", {}, policy().json()), store)
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +182,7 @@ def test_a_model_whose_bytes_changed_after_registration_is_not_served(tmp_path: 
     ],
 )  # fmt: skip
 def test_what_is_no_model_is_refused_and_never_run(tmp_path: Path, file: str, text: bytes) -> None:
-    folder = model(tmp_path / "m")
+    folder = table_model(tmp_path / "m")
     (folder / file).write_bytes(text)
     with pytest.raises(ModelRefused) as e:
         Scorer.load(folder)
@@ -200,7 +190,7 @@ def test_what_is_no_model_is_refused_and_never_run(tmp_path: Path, file: str, te
 
 
 def test_a_graph_that_is_not_what_its_signature_says_is_refused(tmp_path: Path) -> None:
-    folder = model(tmp_path / "m")
+    folder = table_model(tmp_path / "m")
     said = json.loads((folder / "signature.json").read_text())
     said["inputs"][0]["name"] = "other"
     (folder / "signature.json").write_text(json.dumps(said))

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tests.serve import asked
-from tests.serve.test_protocol import ROW, TENSORS, registered
+from tests.serve.made import registered
+from tests.serve.test_protocol import ROW, TENSORS
 from tidegate.serve.http import read_head
 from tidegate.serve.load import Loaded, load_version
 from tidegate.serve.scoring import TICK

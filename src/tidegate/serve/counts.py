@@ -63,6 +63,10 @@ class Counts:
             self._rows["latency"][np.searchsorted(LATENCY, seconds)] += 1
             self._rows["seconds"][0] += seconds
 
+    def beside(self, lines: int, kept: int, lost: int) -> None:
+        """Count lines of the log that were lost, rows of the prediction log that were kept, and lost."""
+        self._rows["beside"] += (lines, kept, lost)
+
     def fold(self) -> None:
         """Add up what was noted."""
         batches, self._batches, self._waiting = self._batches, [], 0

@@ -63,6 +63,8 @@ def _families() -> dict[str, Any]:
         counter("tidegate_input_sum", "Sum of an input's values; of a text's lengths.", labels=(*OF_VERSION, "input")),
         counter("tidegate_input_squares", "Sum of their squares.", labels=(*OF_VERSION, "input")),
         counter("tidegate_input_missing", "Values that are no finite number.", labels=(*OF_VERSION, "input")),
+        counter("tidegate_log_lines_lost", "Lines that could not be written.", labels=OF_VERSION),
+        counter("tidegate_prediction_log_rows", "Rows by what came of them.", labels=(*OF_VERSION, "outcome")),
     ]
     return {family.name: family for family in made}
 
@@ -80,6 +82,10 @@ def _add(families: dict[str, Any], of: tuple[str, ...], ruler: Ruler, numbers: N
     predictions.add_metric((*of, ruler.of), buckets(ruler.edges, numbers["predictions"]), numbers["prediction_sum"][0])
     for label, n in zip(ruler.classes, numbers["labels"], strict=True):
         families["tidegate_labels"].add_metric((*of, label), n)
+    lines, kept, lost = numbers["beside"]
+    families["tidegate_log_lines_lost"].add_metric(of, lines)
+    families["tidegate_prediction_log_rows"].add_metric((*of, "kept"), kept)
+    families["tidegate_prediction_log_rows"].add_metric((*of, "lost"), lost)
     for i, column in enumerate(ruler.inputs):
         names = ("rows", "sum", "squares", "missing")
         for name, n in zip(names, numbers[f"input{i}"], strict=True):

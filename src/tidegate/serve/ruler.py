@@ -52,6 +52,7 @@ class Ruler:
     def layout(self) -> Layout:
         """The rows of its sheets."""
         rows = {"codes": len(CODES) + 1, "latency": len(LATENCY) + 1, "seconds": 1, "batches": 1}
+        rows |= {"beside": 3}  # lines of the log that were lost, rows of the prediction log that were kept, and lost
         rows |= {"predictions": len(self.edges) + 1, "prediction_sum": 1, "labels": len(self.classes)}
         for i, column in enumerate(self.inputs):
             rows[f"input{i}"] = 4  # rows, sum, sum of squares, missing

@@ -80,6 +80,7 @@ class Service:
         self._keeper = keeper
         self._sample, self._kept = Sample(self._logging.share), Sample(self._logging.kept if keeper else 0)
         self.scoring = Scoring(self._done, self._failed, most_seconds)
+        self._beside = (0, 0, 0)
         self._timer: asyncio.TimerHandle | None = None
 
     def plan(self, head: Head) -> Plan:
@@ -132,7 +133,15 @@ class Service:
     def fold(self) -> None:
         """Add up what was counted, now and again."""
         self.model.counts.fold()
+        self._fold_beside()
         self._timer = asyncio.get_running_loop().call_later(FOLD_SECONDS, self.fold)
+
+    def _fold_beside(self) -> None:
+        kept, lost = (self._keeper.kept, self._keeper.dropped) if self._keeper else (0, 0)
+        now = (self._lines.dropped, kept, lost)
+        if now != self._beside:
+            self.model.counts.beside(*(a - b for a, b in zip(now, self._beside, strict=True)))
+            self._beside = now
 
     def close(self) -> None:
         """End what runs beside."""
