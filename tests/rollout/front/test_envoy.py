@@ -15,8 +15,9 @@ import pytest
 from tests.rollout.front.conftest import Backend, Front, healthy, quiet_port
 from tests.servers import wait_until
 from tidegate.errors import ConfigError, Conflict, ServerError
+from tidegate.rollout.front.bootstrap import runtime
 from tidegate.rollout.front.configuration import SLOW, Settings
-from tidegate.rollout.front.envoy import EnvoyRouter, envoy_binary, read_stats, runtime, start_envoy
+from tidegate.rollout.front.envoy import EnvoyRouter, envoy_binary, read_stats, start_envoy
 from tidegate.rollout.front.kinds import ENVOY
 from tidegate.rollout.front.process import is_alive, reap, tell
 from tidegate.rollout.front.supervisor import Supervisor

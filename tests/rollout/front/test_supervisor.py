@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,9 @@ from tidegate.rollout.front import supervisor as module
 from tidegate.rollout.front.configuration import Settings
 from tidegate.rollout.front.fleet import Fleet, Running, Wanted, read_fleet, read_running, write_fleet
 from tidegate.rollout.front.haproxy import HaproxyRouter
-from tidegate.rollout.front.process import is_alive, reap, tell
+from tidegate.rollout.front.kinds import HAPROXY, KINDS
+from tidegate.rollout.front.process import Began, Process, is_alive, reap, tell
+from tidegate.rollout.front.proxy import start_proxy
 from tidegate.rollout.front.status import status
 from tidegate.rollout.front.supervisor import Supervisor, one_supervisor
 from tidegate.rollout.router import CANARY, STABLE, WHOLE
@@ -231,6 +234,42 @@ def test_a_damaged_fleet_or_an_older_controller_changes_nothing(house: House) ->
     assert sum("fleet" in line for line in house.said) == 1
     with pytest.raises(Damaged):
         read_fleet(house.folder)
+
+
+def test_a_port_in_use_is_said_at_once_and_nothing_is_left_running(house: House) -> None:
+    house.want(stable=(ONE, 1))
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", house.port))
+        sock.listen()
+        with pytest.raises(ServerError) as caught:
+            house.new().run(lambda: False)
+    assert caught.value.code == "front-start"
+    running = read_running(house.folder)
+    assert running.servers == ()
+    assert not running.proxy or not is_alive(running.proxy)
+
+
+def test_a_supervisor_killed_while_the_proxy_starts_leaves_it_to_the_next_one(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(settings: Settings, arms: object, *, began: Began) -> Process:
+        def tell_and_die(process: Process) -> None:
+            began(process)
+            raise KeyboardInterrupt
+
+        return start_proxy(settings, [], began=tell_and_die)
+
+    house.want(stable=(ONE, 1))
+    haproxy = KINDS[HAPROXY]
+    monkeypatch.setitem(KINDS, HAPROXY, replace(haproxy, start=killed))
+    with pytest.raises(KeyboardInterrupt):
+        house.new().turn()
+    begun = read_running(house.folder).proxy
+    assert begun
+    monkeypatch.setitem(KINDS, HAPROXY, haproxy)
+    house.new()
+    assert house.until(serving(STABLE, ONE)).proxy == begun
+    assert house.ask(20).failed == 0
 
 
 @pytest.fixture

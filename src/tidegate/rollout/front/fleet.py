@@ -150,7 +150,7 @@ def read_running(folder: Path) -> Running:
         servers = tuple(_server(arm, s) for arm, some in found["arms"].items() for s in some)
         leaving = tuple(_server(s["arm"], s) for s in found["leaving"])
         proxy, supervisor = _process(found["proxy"]), _process(found["supervisor"])
-        return Running(found["port"], found["host"], proxy, supervisor, servers, leaving, found["kind"])
+        return Running(found["port"], found["host"], proxy, supervisor, servers, leaving, found.get("kind", "haproxy"))
     except (KeyError, TypeError, AttributeError) as e:
         raise Damaged(f"{folder / RUNNING} is not what a supervisor writes: {e}", code="front-file") from e
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,13 @@ class Process:
 
     pid: int
     started: int
+
+
+Began = Callable[[Process], object]
+
+
+def ignore(_: Process) -> None:
+    """A ``Began`` that nobody needs."""
 
 
 def identify(pid: int) -> Process | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Collection
@@ -12,20 +13,21 @@ from pathlib import Path
 
 from tidegate.errors import ServerError
 from tidegate.rollout.front.configuration import Settings, configuration, latency_map
-from tidegate.rollout.front.process import Process, is_alive, start
+from tidegate.rollout.front.process import Began, Process, ignore, is_alive, start, tell
 from tidegate.rollout.front.socket import ask
 from tidegate.rollout.front.weights import committed, pack
 
 START_SECONDS = 10.0
 
 
-def start_proxy(settings: Settings, arms: Collection[str], *, binary: str = "") -> Process:
+def start_proxy(settings: Settings, arms: Collection[str], *, binary: str = "", began: Began = ignore) -> Process:
     """Start HAProxy and return once it answers.
 
     Args:
         settings: what it is told; its folder is there already.
         arms: those with servers that can be asked. What the committed weights give to others goes to stable.
         binary: its path; found by itself where it is empty.
+        began: told the process before it answers, so that it is found again by whoever comes after us.
 
     Raises:
         ServerError: it is not there, refuses its configuration, or ends at once, as where the port is in use.
@@ -37,6 +39,7 @@ def start_proxy(settings: Settings, arms: Collection[str], *, binary: str = "") 
     file.write_text(configuration(settings, pack(committed(folder).among(arms)), epoch))
     check_configuration(binary, file)
     process = start([binary, "-db", "-f", str(file)], log)
+    began(process)
     _wait(settings, process, epoch, log)
     return process
 
@@ -48,6 +51,7 @@ def _wait(settings: Settings, process: Process, epoch: str, log: Path) -> None:
             if f"<{epoch}>" in ask(settings.admin_socket, "get var proc.epoch"):
                 return
         time.sleep(0.01)
+    tell(process, signal.SIGKILL)
     said = [line for line in log.read_text(errors="replace").splitlines() if "ALERT" in line]
     raise ServerError(
         f"HAProxy does not start on {settings.host}:{settings.port}: {(said or ['it says nothing'])[-1][:300]}",

@@ -84,6 +84,7 @@ class Supervisor:
     _born: dict[Process, float] = field(default_factory=dict)
     _answered: dict[Process, float] = field(default_factory=dict)
     _written: Running | None = None
+    _has_turned: bool = False
     _noted: set[str] = field(default_factory=set)  # in the turn before
     _notes: set[str] = field(default_factory=set)  # in this one
 
@@ -123,8 +124,10 @@ class Supervisor:
         """Look after the front until told to end; then end all of it in good order.
 
         Raises:
-            ServerError: HAProxy cannot be started at all.
+            ServerError: the proxy cannot be started at all.
+            ConfigError: the proxy cannot have these settings.
         """
+        KINDS[self.kind].check(self.settings)
         self.adopt()
         while not ended():
             self.turn()
@@ -136,19 +139,26 @@ class Supervisor:
         reap()
         self._bury()
         self._read_fleet()
+        is_up = self._tried(self._keep_proxy)
         self._start_servers()
         self._ask_all()
-        try:
-            self._keep_proxy()
-            self._route()
-            self._restore()
-        except ServerError as e:
-            if self._written is None:
-                raise
-            self._note(e.found)
+        if is_up and self._tried(self._route):
+            self._tried(self._restore)
         self._send_away()
         self._write()
         self._noted, self._notes = self._notes, set()
+        self._has_turned = True
+
+    def _tried(self, act: Callable[[], None]) -> bool:
+        """Do what may fail for a while; what fails in the first turn of all is raised: nothing is begun yet."""
+        try:
+            act()
+        except ServerError as e:
+            if not self._has_turned:
+                raise
+            self._note(e.found)
+            return False
+        return True
 
     def end(self) -> None:
         """Let the proxy finish what it has begun , then the servers."""
@@ -211,6 +221,7 @@ class Supervisor:
                 continue
             self._live(process)
             self.servers.append(Server(arm, replace(wanted, workers=1), process, port, admin_port))
+            self._write()
             self.say(f"{wanted.reference} starts for {arm} (pid {process.pid})")
 
     def _ask_all(self) -> None:
@@ -233,10 +244,14 @@ class Supervisor:
             return
         if not self.settings.port:
             self.settings = replace(self.settings, port=free_ports(1)[0])
-        # stable may still be starting: its requests wait for nobody
-        self.proxy = KINDS[self.kind].start(self.settings, [s.arm for s in self.servers if s.ready])
         self._routes = {}
+        ready = [s.arm for s in self.servers if s.ready]
+        self.proxy = KINDS[self.kind].start(self.settings, ready, began=self._began)
         self.say(f"{self.title} (pid {self.proxy.pid}) answers at {self.settings.host}:{self.settings.port}")
+
+    def _began(self, process: Process) -> None:
+        self.proxy = process
+        self._write()
 
     def _route(self) -> None:
         for arm, servers in orders(self._fleet, self.servers).routes.items():
