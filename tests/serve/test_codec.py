@@ -63,7 +63,7 @@ def test_the_fast_reader_and_the_patient_one_read_the_same(columns: dict[str, li
     fast = ALL.infer(request(columns))
     backwards = {d: columns[d] for d in reversed(columns)}
     patient = ALL.infer(request(backwards, parameters={"x": 1}))
-    assert (fast.row is not None) == (rows == 1)
+    assert (fast.row is not None) == (rows == 1 and columns["UINT64"][0] < 2**63)  # msgspec's greatest bound
     assert patient.columns is not None
     for (name, found), (_, other) in zip(ALL.gather([fast]).items(), patient.columns.items(), strict=True):
         assert found.dtype == other.dtype, name
