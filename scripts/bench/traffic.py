@@ -9,6 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from tidegate.data.profile import quantile_bins
 from tidegate.rollout import judge, wealth
 from tidegate.rollout.judge import Judgement, Rules, Weights
 from tidegate.rollout.router import LATENCY_EDGES
@@ -87,6 +88,7 @@ def simulate(
     every: float = 0.1,
     many: int = 100,
     until: str = "alarm",
+    calm: float = 0.0,
 ) -> Outcome:
     """Let the judge look at one step of many rollouts until time is up or all of them have what is waited for.
 
@@ -99,17 +101,18 @@ def simulate(
         every: seconds between looks.
         many: how many rollouts.
         until: what is waited for: ``alarm`` or ``healthy``.
+        calm: until then the judge looks every second only; nothing is to be found so far.
     """
     judgement = judge.begin(rules, worlds[0][1].weights, table)
     made = {name: wealth.spread(w, (many,)) for name, w in judgement.wealth.items()}
     found = {t: np.full(many, np.nan) for t in ("errors", "latency", "predictions", "healthy")}
     seen = np.zeros(many)
-    for look in range(1, round(seconds / every) + 1):
-        now = look * every
-        world = next(w for at, w in reversed(worlds) if at < now)
-        events, requests = _events(rng, world, every, many)
+    steps = [1.0] * round(calm) + [every] * round((seconds - calm) / every)
+    for now, step in zip(np.cumsum(steps).tolist(), steps, strict=True):
+        world = next(w for at, w in reversed(worlds) if at < now - step / 2)
+        more, requests = events(rng, world, step, many)
         seen += requests
-        made = {n: wealth.after(w, events[n], now) for n, w in made.items()}
+        made = {n: wealth.after(w, more[n], now) for n, w in made.items()}
         _note(found, judgement, made, now, seen)
         if not np.isnan(_first(found) if until == "alarm" else found["healthy"]).any():
             break
@@ -120,9 +123,8 @@ def _first(found: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.fmin.reduce([f for t, f in found.items() if t != "healthy"])
 
 
-def _events(
-    rng: np.random.Generator, world: World, every: float, many: int
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def events(rng: np.random.Generator, world: World, every: float, many: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return what comes in ``every`` seconds, ``[many, …]`` by wealth, and the canary's requests."""
     weights = world.weights
     whole = weights.canary + weights.control + weights.stable
     requests = rng.poisson(
@@ -156,3 +158,44 @@ def _note(
     good = over["error bound"] & over.get("latency bound", True) & (seen >= rules.min_requests)
     good = good & (now >= rules.min_seconds) & np.isnan(_first(found))
     found["healthy"] = np.where(np.isnan(found["healthy"]) & good, now, found["healthy"])
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A champion and a retrained candidate with other score levels, as the gate and as live traffic see them.
+
+    Attributes:
+        table: of the gate, from held-out rows.
+        scores: live shares of the champion's predictions in its bins.
+        candidate: live shares of the candidate's predictions in its own.
+        misled: the same, where the server gives it two features in each other's place.
+        by_champion: live shares of the candidate's predictions in the champion's bins.
+    """
+
+    table: Sequence[Sequence[int]]
+    scores: Sequence[float]
+    candidate: Sequence[float]
+    misled: Sequence[float]
+    by_champion: Sequence[float]
+
+
+def pair(rng: np.random.Generator, rows: int = 15_000, drift: float = 0.0, live_rows: int = 400_000) -> Pair:
+    """Draw two logistic models that agree in the main, held-out rows, and live rows whose features moved by ``drift`` sd."""
+    champion = np.array([1.2, -0.8, 0.5, 0.3])
+    candidate = champion + rng.normal(0, 0.15, 4)
+    mean, sd = np.array([0.0, 2.0, -1.0, 0.5]), np.array([1.0, 0.5, 2.0, 1.0])
+    held_out, live = rng.normal(mean, sd, (rows, 4)), rng.normal(mean + drift * sd, sd, (live_rows, 4))
+    olds, news = _logit(held_out @ champion - 4), _logit(1.3 * held_out @ candidate - 3)
+    edges = [quantile_bins(s) for s in (olds, news)]
+    table = np.zeros((10, 10), dtype=int)
+    np.add.at(table, (edges[0].indices(olds), edges[1].indices(news)), 1)
+    swapped = live[:, [1, 0, 2, 3]]
+    old, new = _logit(live @ champion - 4), _logit(1.3 * live @ candidate - 3)
+    misled = _logit(1.3 * swapped @ candidate - 3)
+    counted = (edges[0], old), (edges[1], new), (edges[1], misled), (edges[0], new)
+    shares = [np.array(b.count(s)) / live_rows for b, s in counted]
+    return Pair(table.tolist(), *(tuple(s.tolist()) for s in shares))
+
+
+def _logit(value: np.ndarray) -> np.ndarray:
+    return np.asarray(1 / (1 + np.exp(-value)))

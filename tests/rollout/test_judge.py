@@ -1,36 +1,274 @@
-from tidegate.rollout.judge import ALARM, CONTINUE, HEALTHY, Arm, Look, Rules, Weights, begin, look
+"""The judge's rules, one by one; what it promises in the long run is in test_judge_statistics.py."""
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tidegate.registry.gate import CANNOT_TELL, FAIL, PASS
+from tidegate.rollout import judge
+from tidegate.rollout.judge import ALARM, CONTINUE, HEALTHY, Arm, History, Judgement, Look, Rules, Weights, begin, look
 from tidegate.rollout.router import LATENCY_EDGES
 
 TABLE = [[1500 if a == b else 0 for a in range(10)] for b in range(10)]
+WEIGHTS = Weights(500, 500, 9000)
 
 
-def arm(requests: int, errors: int = 0, slow: float = 0.04) -> Arm:
+def arm(requests: int, errors: int = 0, slow: float = 0.04, predictions: tuple[int, ...] | None = None) -> Arm:
     """Answers of 1 ms, some of 10 ms, scores evenly over ten bins."""
     answered = requests - errors
     late = int(answered * slow)
     latency = [0] * (len(LATENCY_EDGES) + 1)
     latency[7], latency[17] = answered - late, late
-    return Arm(requests, errors, tuple(latency), (answered // 10,) * 9 + (answered - 9 * (answered // 10),))
+    even = (answered // 10,) * 9 + (answered - 9 * (answered // 10),)
+    return Arm(requests, errors, tuple(latency), even if predictions is None else predictions)
 
 
-def seen(second: int, errors: int = 0, slow: float = 0.04) -> Look:
-    return Look(second, arm(500 * second, errors * second, slow), arm(500 * second), arm(9000 * second))
+def seen(second: float, **canary: Any) -> Look:
+    """What is seen after so many seconds of 10,000 requests each; the canary's errors are those of a second."""
+    n = int(500 * second)
+    canary["errors"] = int(canary.get("errors", 0) * second)
+    return Look(second, arm(n, **canary), arm(n), arm(18 * n))
+
+
+def judged(seconds: int, rules: Rules = Rules(), start: Judgement | None = None, **canary: Any) -> Judgement:
+    said = start or begin(rules, WEIGHTS, TABLE)
+    first = int(said.seen.seconds)
+    for second in range(first + 1, first + seconds + 1):
+        said = look(said, seen(second, **canary))
+    return said
+
+
+def outcomes(said: Judgement) -> dict[str, str]:
+    return {f.text.split(":")[0]: f.outcome for f in said.findings}
 
 
 def test_a_canary_like_its_control_is_healthy_once_there_is_evidence_and_not_before() -> None:
-    judged = begin(Rules(), Weights(500, 500, 9000), TABLE)
-    verdicts = []
+    said, verdicts = begin(Rules(), WEIGHTS, TABLE), []
     for second in range(1, 61):
-        judged = look(judged, seen(second))
-        verdicts.append(judged.verdict)
-    assert verdicts[:9] == [CONTINUE] * 9
+        said = look(said, seen(second))
+        verdicts.append(said.verdict)
+    assert verdicts[:9] == [CONTINUE] * 9, "min_seconds"
     assert verdicts[-1] == HEALTHY
     assert ALARM not in verdicts
+    assert set(outcomes(said).values()) == {PASS}
 
 
-def test_an_alarm_stays() -> None:
-    judged = begin(Rules(), Weights(500, 500, 9000), TABLE)
-    for second in range(1, 4):
-        judged = look(judged, seen(second, errors=20))
-    assert judged.verdict == ALARM
-    assert look(judged, seen(60)).verdict == ALARM
+@pytest.mark.parametrize(
+    ("test", "canary"),
+    [("errors", {"errors": 20}), ("latency", {"slow": 0.2}), ("predictions", {"predictions": (5000, *[0] * 9)})],
+)
+def test_each_alarm_is_its_own_and_stays(test: str, canary: dict[str, Any]) -> None:
+    said = begin(Rules(), WEIGHTS, TABLE)
+    for tenth in range(1, 120):
+        if "predictions" in canary:
+            canary = {"predictions": (int(50 * tenth), *[0] * 9)}
+        said = look(said, seen(tenth / 10, **canary))
+    assert said.verdict == ALARM
+    assert outcomes(said)[test] == FAIL
+    assert {t for t in ("errors", "latency", "predictions") if outcomes(said)[t] == FAIL} == {test}
+    assert look(said, seen(600)) is said
+
+
+def test_a_canary_that_fails_everything_is_an_alarm_at_the_first_look() -> None:
+    assert look(begin(Rules(), WEIGHTS, TABLE), seen(0.1, errors=500)).verdict == ALARM
+
+
+def test_findings_say_evidence_against_thresholds_and_bounds_against_margins_in_words_and_json() -> None:
+    said = judged(30)
+    for finding in said.findings:
+        assert finding.text
+        json.dumps(finding.as_json(), allow_nan=False)
+    numbers = {f.text.split(":")[0]: dict(f.numbers) for f in said.findings}
+    alpha = Rules().alpha / 5 / 5
+    for test in ("errors", "latency", "predictions"):
+        assert numbers[test]["threshold"] == pytest.approx(1 / alpha)
+        assert numbers[test]["e_value"] <= 1
+    assert numbers["error bound"]["margin"] == 0.005
+    assert 0 < numbers["error bound"]["bound"] < 0.005
+    assert numbers["latency bound"]["margin"] == pytest.approx(0.0125)
+    failing = look(begin(Rules(), WEIGHTS, TABLE), seen(600, errors=500))
+    json.dumps([f.as_json() for f in failing.findings], allow_nan=False)
+
+
+def test_one_alpha_is_split_over_steps_the_watch_and_tests_and_never_more_is_spent() -> None:
+    rules = Rules(alpha=0.05, steps=3)
+    parts = [judge.share(rules, begun) for begun in range(40)]
+    assert parts[:3] == [0.0125] * 3
+    assert sum(parts) <= 0.05 + 1e-12
+    assert begin(rules, WEIGHTS, TABLE, History(1)).alphas == dict.fromkeys(judge.TESTS, 0.0125 / 5)
+
+
+def test_history_counts_steps_and_what_the_controls_did() -> None:
+    said = judged(3)
+    first = judge.then(said)
+    assert first == History(1, 19 * 1500, 0)
+    assert judge.then(replace(said, history=first)) == History(2, 2 * 19 * 1500, 0)
+
+
+# what is missing is never health
+
+
+def test_without_counts_nothing_is_ever_healthy() -> None:
+    said = begin(Rules(), WEIGHTS, TABLE)
+    for second in range(1, 100):
+        said = look(said, Look(second, Arm(), Arm(), Arm()))
+        assert said.verdict == CONTINUE
+        assert CANNOT_TELL in outcomes(said).values()
+
+
+@pytest.mark.parametrize("quiet", ["canary", "control"])
+def test_an_arm_that_gets_no_requests_is_waited_for_and_then_an_alarm(quiet: str) -> None:
+    said = judged(60)
+    assert said.verdict == HEALTHY
+    still = getattr(said.seen, quiet)
+    verdicts = []
+    for second in range(61, 69):
+        said = look(said, replace(seen(second), **{quiet: still}))
+        verdicts.append(said.verdict)
+    assert verdicts == [CONTINUE] * 5 + [ALARM] * 3
+    assert f"{quiet} has 0 requests" in said.findings[0].text
+
+
+@pytest.mark.parametrize("quiet", ["canary", "control"])
+def test_an_arm_that_answers_and_counts_no_predictions_is_an_alarm(quiet: str) -> None:
+    said = begin(Rules(), WEIGHTS, TABLE)
+    for second in range(1, 9):
+        now = seen(second)
+        said = look(said, replace(now, **{quiet: replace(getattr(now, quiet), predictions=())}))
+    assert said.verdict == ALARM
+    assert f"{quiet} answered" in said.findings[0].text
+
+
+def test_without_a_table_predictions_are_not_missed_and_the_finding_says_so() -> None:
+    said = begin(Rules(), WEIGHTS)
+    for second in range(1, 61):
+        said = look(said, replace(seen(second), canary=replace(arm(500 * second), predictions=())))
+    assert said.verdict == HEALTHY
+    assert any("predictions are not compared" in f.text for f in said.findings)
+
+
+BAD: list[dict[str, Any]] = [
+    {"requests": math.nan},
+    {"requests": 5000.0},
+    {"requests": True},
+    {"errors": -1},
+    {"errors": 10**9},
+    {"requests": 100},
+    {"latency": (1, 2, 3)},
+    {"latency": ()},
+    {"latency": (0,) * (len(LATENCY_EDGES) + 1)},
+    {"latency": (math.nan,) * (len(LATENCY_EDGES) + 1)},
+    {"predictions": (500,) * 9},
+    {"predictions": ()},
+    {"predictions": (0,) * 10},
+]
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("which", ["canary", "control", "stable"])
+def test_counts_that_are_none_or_go_backwards_are_never_healthy_and_an_alarm_when_they_stay(
+    bad: dict[str, Any], which: str
+) -> None:
+    said = judged(60)
+    verdicts = []
+    for second in range(61, 68):
+        now = seen(second)
+        said = look(said, replace(now, **{which: replace(getattr(now, which), **bad)}))
+        verdicts.append(said.verdict)
+    assert verdicts == [CONTINUE] * 5 + [ALARM] * 2
+
+
+def test_one_bad_reading_among_good_ones_changes_nothing_but_that_it_is_not_healthy() -> None:
+    clean, said = judged(61), judged(60)
+    said = look(said, replace(seen(60.5), canary=Arm(-1)))
+    assert said.verdict == CONTINUE
+    assert outcomes(said)["the counts of canary are no counts, for 0.0 s now (allowed"] == CANNOT_TELL
+    said = look(said, seen(61))
+    assert said.verdict == HEALTHY
+    assert judge.logs(said)["errors"] == pytest.approx(judge.logs(clean)["errors"])
+
+
+@pytest.mark.parametrize("when", [60, 12, 0, -1, math.nan])
+def test_a_look_that_is_late_or_seen_twice_changes_nothing_and_is_not_healthy(when: float) -> None:
+    before = judged(60)
+    said = look(before, replace(seen(60), seconds=when))
+    assert said.verdict == CONTINUE
+    assert said.seen == before.seen
+    assert look(said, seen(61)).verdict == HEALTHY
+
+
+def test_a_fault_is_found_while_other_data_is_missing() -> None:
+    said = begin(Rules(), WEIGHTS, TABLE)
+    for tenth in range(1, 4):
+        said = look(said, replace(seen(tenth / 10, errors=200), control=replace(arm(50 * tenth), predictions=())))
+    assert said.verdict == ALARM
+
+
+# controls
+
+
+def test_stables_predictions_of_other_requests_than_candidates_get_are_no_evidence() -> None:
+    """Large bodies go to stable only; their rows are in another bin than all others."""
+    said = begin(Rules(), WEIGHTS, TABLE)
+    for second in range(1, 61):
+        now = seen(second)
+        assert now.stable is not None
+        more = tuple(n + (3000 * second if i == 9 else 0) for i, n in enumerate(now.stable.predictions))
+        said = look(said, replace(now, stable=replace(now.stable, predictions=more)))
+        assert said.verdict != ALARM
+    assert said.verdict == HEALTHY
+
+
+def test_stable_is_the_control_where_there_is_no_baseline() -> None:
+    said = begin(Rules(), Weights(5000, 5000), TABLE)
+    for second in range(1, 30):
+        said = look(said, Look(second, arm(5000 * second), arm(5000 * second)))
+    assert said.verdict == HEALTHY
+    bad = look(said, Look(30, arm(155_000, errors=5000), arm(155_000)))
+    assert bad.verdict == ALARM
+
+
+@pytest.mark.parametrize(("errors", "verdict"), [(0, HEALTHY), (10, HEALTHY), (200, ALARM)])
+def test_without_a_control_errors_are_held_against_what_controls_had_before(errors: int, verdict: str) -> None:
+    said = begin(Rules(), Weights(1, 0), TABLE, History(3, 100_000, 100))
+    for second in range(1, 31):
+        said = look(said, Look(second, arm(10_000 * second, errors * second), Arm()))
+    assert said.verdict == verdict
+    assert any("no control at this weight" in f.text for f in said.findings)
+
+
+@pytest.mark.parametrize(
+    ("slow", "edge"), [({7: 940, 12: 60}, 7), ({7: 960, 12: 40}, 7), ({7: 500, 12: 440, 20: 60}, 12), ({7: 100}, 0)]
+)
+def test_slow_is_above_the_edge_nearest_to_the_95th_percentile(slow: dict[int, int], edge: int) -> None:
+    latency = [slow.get(i, 0) for i in range(len(LATENCY_EDGES) + 1)]
+    found = judge.percentile(latency)
+    above = sum(latency[found + 1 :]) / sum(latency)
+    assert found >= edge
+    assert all(
+        abs(math.log(max(sum(latency[i + 1 :]) / sum(latency), 1e-9) / 0.05)) >= abs(math.log(max(above, 1e-9) / 0.05))
+        for i in range(len(LATENCY_EDGES))
+    )
+
+
+def test_answers_before_the_edge_was_chosen_are_no_evidence() -> None:
+    said = look(begin(Rules(), WEIGHTS, TABLE), seen(1, slow=1.0))
+    assert said.edge is not None
+    assert not said.answered.any()
+
+
+@pytest.mark.parametrize("events", [0, 3, 40])
+def test_the_bound_is_where_the_evidence_reaches_its_threshold(events: int) -> None:
+    counts, threshold = np.array([4000.0 - events, events, events]), 7.8
+    bound = judge.upper_bound(1.0, counts, threshold)
+    below, above = judge.log_wealth(1.0, np.array([bound * 0.98, bound * 1.001]), counts)
+    assert below < threshold <= above + 1e-9
+
+
+def test_a_bound_that_no_evidence_supports_is_one() -> None:
+    assert judge.upper_bound(1.0, np.array([0.0, 0.0, 0.0]), 7.8) == 1.0
+    assert judge.upper_bound(0.05, np.array([0.0, 10.0, 0.0]), 7.8) == 1.0

@@ -251,7 +251,7 @@ def _grown(judgement: Judgement, seen: Look) -> Judgement:
     wealth = {n: after(w, events[n], seen.seconds) if n in events else w for n, w in judgement.wealth.items()}
     answered = judgement.answered if edge is None else judgement.answered + _slow(judgement, seen, edge)
     if edge is None and sum(seen.control.latency) >= SETTLE:
-        edge = _percentile(seen.control.latency)
+        edge = percentile(seen.control.latency)
     return replace(judgement, wealth=wealth, seen=seen, edge=edge, answered=answered)
 
 
@@ -294,8 +294,8 @@ def _slow(judgement: Judgement, seen: Look, edge: int) -> np.ndarray:
     return np.array(found)
 
 
-def _percentile(latency: Sequence[int]) -> int:
-    """The edge above which the share of answers is nearest to 5 %, as a ratio."""
+def percentile(latency: Sequence[int]) -> int:
+    """Return the edge of the histogram above which the share of answers is nearest to 5 %, as a ratio."""
     above = 1 - np.cumsum(latency)[:-1] / sum(latency)
     return int(np.argmin(np.abs(np.log(np.maximum(above, 1e-9) / SLOW_SHARE))))
 

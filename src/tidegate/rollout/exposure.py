@@ -1,0 +1,167 @@
+"""How much traffic a step needs before a healthy canary is seen to be healthy. Pure: computed from the judge's bounds.
+
+Rules:
+
+* A step needs as many requests of the canary as make both bounds of the judge hold, for a canary with the live rates of
+  now; ``CAUTION`` standard errors to its disadvantage are put on each count of events, so that most healthy canaries
+  need no more. With no errors and no slow answers the figure is exact.
+* It needs ``min_requests`` and ``min_seconds`` too.
+* A plan in which a step would need longer than its deadline is refused before it starts, with what to change.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tidegate.errors import UsageError
+from tidegate.rollout.judge import (
+    SETTLE,
+    SLOW_SHARE,
+    TESTS,
+    Rules,
+    Weights,
+    log_wealth,
+    percentile,
+    share,
+)
+from tidegate.rollout.router import Tally
+
+CAUTION = 1.3
+MOST = 10**12
+
+
+@dataclass(frozen=True)
+class Live:
+    """What stable's traffic is like now.
+
+    Attributes:
+        rate: requests a second, of all arms.
+        errors: the share of them that fail.
+        slow: the share slower than the edge that the judge would choose.
+    """
+
+    rate: float
+    errors: float = 0.0
+    slow: float = SLOW_SHARE
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one step needs.
+
+    Attributes:
+        requests: of the canary.
+        seconds: until it has had them, and the step its least time.
+        rate: requests a second of the canary.
+        reason: what needs most: ``error bound``, ``latency bound``, ``min_requests`` or ``min_seconds``.
+    """
+
+    requests: int
+    seconds: float
+    rate: float
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """In words, such as ``1,201 canary requests, 5 a minute = 4 h``."""
+        return f"{self.requests:,} canary requests, {_pace(self.rate)} = {_time(self.seconds)}"
+
+
+def live(tally: Tally, seconds: float) -> Live:
+    """Return what traffic is like from what stable counted in some time before the rollout."""
+    answered = sum(tally.latency)
+    slow = sum(tally.latency[percentile(tally.latency) + 1 :]) / answered if answered else SLOW_SHARE
+    errors = tally.errors / tally.requests if tally.requests else 0.0
+    return Live(tally.requests / seconds, errors, slow)
+
+
+def needs(rules: Rules, steps: Sequence[Weights], now: Live) -> tuple[Need, ...]:
+    """Return what each step of a plan needs."""
+    return tuple(_need(rules, weights, number, now) for number, weights in enumerate(steps))
+
+
+def check(rules: Rules, steps: Sequence[Weights], now: Live) -> tuple[Need, ...]:
+    """Return what each step of a plan needs, if it can have it before its deadline, ``rules.horizon``.
+
+    Raises:
+        UsageError: it cannot (code ``rollout-undecidable``).
+    """
+    found = needs(rules, steps, now)
+    for number, (need, weights) in enumerate(zip(found, steps, strict=True)):
+        if need.seconds > rules.horizon:
+            whole = weights.canary + weights.control + weights.stable
+            raise UsageError(
+                f"step {number + 1} ({weights.canary / whole:.3g} of the traffic) cannot be decided before its deadline: "
+                f"it needs {need.text} > {_time(rules.horizon)}",
+                allowed=f"A step that is decided in {_time(rules.horizon)}; {need.reason} needs most.",
+                hint=f"Raise {_knob(need.reason)}.",
+                code="rollout-undecidable",
+            )
+    return found
+
+
+def _need(rules: Rules, weights: Weights, number: int, now: Live) -> Need:
+    threshold = -math.log(share(rules, number) / len(TESTS))
+    whole, others = weights.canary + weights.control + weights.stable, weights.control + weights.stable
+    odds = weights.canary / others if others else 0.0
+    margin = rules.max_error_increase + (0.0 if others else now.errors)
+    wanted = {"min_requests": rules.min_requests, "error bound": _until(odds, margin, now.errors, threshold)}
+    if weights.control:
+        near = weights.canary / weights.control
+        settling = math.ceil(SETTLE * near)
+        wanted["latency bound"] = settling + _until(near, SLOW_SHARE * rules.latency_tolerance, now.slow, threshold)
+    reason = max(wanted, key=lambda name: wanted[name])
+    rate = now.rate * weights.canary / whole
+    seconds = wanted[reason] / rate if rate else math.inf
+    if seconds < rules.min_seconds:
+        return Need(wanted[reason], rules.min_seconds, rate, "min_seconds")
+    return Need(wanted[reason], seconds, rate, reason)
+
+
+def _until(odds: float, margin: float, event_rate: float, threshold: float) -> int:
+    """The canary's requests until a bound holds; ``MOST`` if it takes more."""
+    enough = 1
+    while enough < MOST and not _holds(enough, odds, margin, event_rate, threshold):
+        enough *= 2
+    low = enough // 2
+    while enough - low > 1:
+        middle = (low + enough) // 2
+        if _holds(middle, odds, margin, event_rate, threshold):
+            enough = middle
+        else:
+            low = middle
+    return enough
+
+
+def _holds(requests: int, odds: float, margin: float, event_rate: float, threshold: float) -> bool:
+    mine = requests * event_rate
+    mine += CAUTION * math.sqrt(mine)
+    others = requests * event_rate / odds if odds else 0.0
+    others = max(0.0, others - CAUTION * math.sqrt(others))
+    counts = np.array([requests - min(mine, requests), min(mine, requests), others])
+    return bool(log_wealth(odds, np.array([margin]), counts)[0] >= threshold)
+
+
+def _knob(reason: str) -> str:
+    margins = {"error bound": "max_error_increase", "latency bound": "latency_tolerance"}
+    if reason in margins:
+        return f"the canary's weight, the margin ({margins[reason]}) or the deadline"
+    return f"the canary's weight or the deadline, or lower {reason}"
+
+
+def _pace(rate: float) -> str:
+    for factor, unit in ((1, "second"), (60, "minute"), (3600, "hour")):
+        if rate * factor >= 1:
+            return f"{rate * factor:,.3g} a {unit}" if rate * factor < 1000 else f"{rate * factor:,.0f} a {unit}"
+    return f"{rate * 86400:.2g} a day"
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"

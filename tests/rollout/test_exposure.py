@@ -1,0 +1,95 @@
+"""Plans: what a step needs before a healthy canary is seen to be healthy, and plans that cannot be decided."""
+
+import math
+
+import numpy as np
+import pytest
+
+from scripts.bench.traffic import World, simulate
+from tidegate.errors import UsageError
+from tidegate.rollout import exposure
+from tidegate.rollout.exposure import Live, check, needs
+from tidegate.rollout.judge import Rules, Weights, log_wealth, share
+from tidegate.rollout.router import LATENCY_EDGES, Tally
+
+PLAN = [Weights(500, 500, 9000), Weights(2500, 2500, 5000), Weights(5000, 5000), Weights(10_000, 0)]
+
+
+def test_without_errors_the_figure_is_where_the_bound_holds_and_not_one_request_before() -> None:
+    need = needs(Rules(latency_tolerance=19.0), PLAN, Live(10_000, 0.0))[0]
+    threshold = -math.log(share(Rules(), 0) / 5)
+    margin = np.array([0.005])
+    after, before = (log_wealth(1 / 19, margin, np.array([n, 0.0, 0.0]))[0] for n in (need.requests, need.requests - 1))
+    assert before < threshold <= after
+    assert need.reason in ("error bound", "min_seconds")
+
+
+@pytest.mark.parametrize("errors", [0.0, 0.001, 0.01])
+def test_most_healthy_canaries_need_no_more_than_was_said(errors: float) -> None:
+    world = World(errors=errors, other_errors=errors)
+    need = needs(Rules(min_seconds=1.0), PLAN[:1], Live(10_000, errors, world.slow()[1]))[0]
+    found = simulate(
+        np.random.default_rng(2),
+        [(0.0, world)],
+        rules=Rules(min_seconds=1.0),
+        table=None,
+        seconds=1.5 * need.seconds,
+        every=max(0.5, need.seconds / 60),
+        many=100,
+        until="healthy",
+    )
+    in_time = (found.healthy <= need.seconds + 1).mean()
+    assert in_time >= 0.8
+    assert (found.healthy > need.seconds / 8).mean() >= 0.8, "nor far less"
+
+
+def test_more_errors_smaller_margins_and_less_alpha_need_more() -> None:
+    def requests(errors: float = 0.001, **rules: float) -> int:
+        made = Rules(**{"latency_tolerance": 19.0, "min_requests": 1, **rules})  # type: ignore[arg-type]
+        return needs(made, PLAN[:1], Live(10_000, errors))[0].requests
+
+    assert requests(0.0) < requests(0.001) < requests(0.01) < requests(0.1)
+    assert requests(max_error_increase=0.05) < requests() < requests(max_error_increase=0.001)
+    assert requests(alpha=0.1) < requests() < requests(alpha=0.001)
+    assert requests(latency_tolerance=0.5) < requests(latency_tolerance=0.25)
+
+
+def test_a_plan_that_cannot_be_decided_in_time_is_refused_with_what_to_change() -> None:
+    with pytest.raises(UsageError) as refused:
+        check(Rules(latency_tolerance=19.0), PLAN, Live(100 / 60))
+    text = str(refused.value)
+    assert refused.value.code == "rollout-undecidable"
+    assert "step 1 (0.05 of the traffic) cannot be decided before its deadline" in text
+    assert "canary requests, 5 a minute = " in text
+    assert "> 1 h" in text
+    assert "Raise the canary's weight, the margin (max_error_increase) or the deadline." in text
+    with pytest.raises(UsageError, match=r"margin \(latency_tolerance\)"):
+        check(Rules(), PLAN, Live(100 / 60))
+    with pytest.raises(UsageError, match="or lower min_requests"):
+        check(Rules(min_requests=10**6, latency_tolerance=19.0), PLAN, Live(1000))
+
+
+def test_a_plan_at_low_traffic_is_allowed_when_it_gives_it_time() -> None:
+    slow = Rules(latency_tolerance=19.0, horizon=86_400.0)
+    first, *_ = check(slow, PLAN, Live(100 / 60))
+    assert first.reason == "error bound"
+    assert first.seconds == pytest.approx(first.requests / (100 / 60 * 0.05))
+
+
+def test_no_traffic_can_decide_nothing() -> None:
+    with pytest.raises(UsageError, match="0 a day = inf d"):
+        check(Rules(), PLAN, Live(0.0))
+
+
+def test_every_step_of_the_usual_plan_is_decided_in_a_minute_at_ten_thousand_requests_a_second() -> None:
+    found = check(Rules(), PLAN, Live(10_000, 0.001))
+    assert [n.seconds < 60 for n in found] == [True] * 4
+    assert all(n.seconds >= Rules().min_seconds for n in found)
+
+
+def test_what_traffic_is_like_is_read_from_stables_counts() -> None:
+    latency = [0] * (len(LATENCY_EDGES) + 1)
+    latency[7], latency[17] = 9400, 580
+    found = exposure.live(Tally(10_000, 20, tuple(latency)), 20.0)
+    assert found == Live(500.0, 0.002, 580 / 9980)
+    assert exposure.live(Tally(), 20.0) == Live(0.0, 0.0, 0.05)

@@ -1,0 +1,185 @@
+"""What the judge promises in the long run, by simulation; the figures of the full size are made by scripts/bench/judge.py."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from conftest import LONG
+from scripts.bench import traffic
+from scripts.bench.traffic import WEIGHTS, Outcome, World, pair, same, shifted, simulate
+from tidegate.rollout import judge
+from tidegate.rollout.judge import ALARM, HEALTHY, Arm, Look, Rules, Weights
+from tidegate.rollout.router import LATENCY_EDGES
+
+MANY = 400 if LONG else 30
+RULES = Rules(alpha=0.01)
+
+
+def found(world: World, *, seconds: float = 30, after: float = 0, seed: int = 1, **how: object) -> Outcome:
+    worlds = [(0.0, World(rate=world.rate, weights=world.weights)), (after, world)] if after else [(0.0, world)]
+    given = {"rules": RULES, "table": same(), "many": MANY, **how}
+    return simulate(np.random.default_rng(seed), worlds, seconds=after + seconds, **given)  # type: ignore[arg-type]
+
+
+def test_equal_versions_are_rolled_back_no_more_often_than_alpha() -> None:
+    """2,000 rollouts of half an hour, looked at every second, in the long setting."""
+    many, seconds, alpha = (2000, 1800, 0.01) if LONG else (100, 80, 0.2)
+    rules = Rules(alpha=alpha, steps=1)
+    said = found(World(), rules=rules, seconds=seconds, every=1.0, many=many)
+    assert np.isfinite(said.alarm).mean() <= alpha / 2, "the step's half of the rollout's"
+    assert np.isfinite(said.healthy).mean() >= 0.99
+
+
+@pytest.mark.parametrize(
+    ("regression", "within"),
+    [
+        (World(errors=0.01), 2.0),
+        (World(errors=0.01, other_errors=0.0), 1.0),
+        (World(errors=0.1), 0.2),
+        (World(errors=1.0), 0.1),
+        (World(slower=1.2), 3.0),
+        (World(canary_scores=shifted(0.25)), 8.0),
+        (World(canary_scores=(1.0, *[0.0] * 9)), 1.2),
+    ],
+    ids=["errors-1%", "errors-1%-of-none", "errors-10%", "errors-100%", "latency-x1.2", "scores-0.25sd", "constant"],
+)
+def test_a_planted_regression_is_found_in_seconds_and_never_promoted(regression: World, within: float) -> None:
+    said = found(regression)
+    assert np.isfinite(said.alarm).all()
+    assert np.median(said.alarm) <= within + 1e-9
+    assert np.isnan(said.healthy).all()
+
+
+@pytest.mark.parametrize(
+    ("regression", "within"),
+    [
+        (World(errors=0.01), 6.0),
+        (World(errors=0.1), 1.0),
+        (World(slower=1.5), 4.0),
+        (World(canary_scores=shifted(0.5)), 8.0),
+    ],
+    ids=["errors-1%", "errors-10%", "latency-x1.5", "scores-0.5sd"],
+)
+def test_a_fault_that_begins_after_an_hour_of_health_is_found_in_seconds(regression: World, within: float) -> None:
+    """In the short setting after two minutes of a horizon of an hour; looks are seldom until then."""
+    calm, many = (3600.0, 100) if LONG else (120.0, 20)
+    rng = np.random.default_rng(4)
+    said = traffic.simulate(
+        rng, [(0.0, World()), (calm, regression)], rules=RULES, table=same(), seconds=calm + 30, many=many, calm=calm
+    )
+    waited = said.alarm - calm
+    assert (waited > 0).all()
+    assert np.median(waited) <= within
+
+
+@pytest.mark.parametrize(
+    "world",
+    [World(), World(errors=0.0, other_errors=0.0), World(errors=0.02, other_errors=0.02), World(errors=0.0)],
+    ids=["usual", "no-errors", "many-errors", "better"],
+)
+def test_a_healthy_canary_is_healthy_within_minutes_and_no_alarm(world: World) -> None:
+    said = found(world, seconds=300, every=2.0, until="healthy")
+    assert np.isfinite(said.healthy).mean() >= 0.97
+    assert np.isnan(said.alarm).all()
+
+
+def test_a_healthy_canary_is_healthy_at_low_traffic_when_the_plan_gives_it_time() -> None:
+    world = World(rate=100 / 60, weights=Weights(2500, 2500, 5000), errors=0.0, other_errors=0.0)
+    rules = replace(RULES, latency_tolerance=2.0, horizon=12 * 3600.0)
+    said = found(world, rules=rules, seconds=12 * 3600, every=300.0, until="healthy")
+    assert np.isfinite(said.healthy).mean() >= 0.97
+    assert np.isnan(said.alarm).all()
+
+
+@pytest.mark.parametrize("worse", [World(errors=0.008), World(slower=1.12)], ids=["errors", "latency"])
+def test_a_canary_beyond_a_margin_is_not_healthy(worse: World) -> None:
+    said = found(worse, seconds=120, every=1.0)
+    assert np.isfinite(said.healthy).mean() <= 0.01 + 1 / MANY
+
+
+@pytest.mark.parametrize("rows", [15_000, 1000])
+@pytest.mark.parametrize("drift", [0.0, 0.2])
+def test_a_retrained_model_with_other_score_levels_is_healthy_and_one_fed_in_a_wrong_order_is_not(
+    rows: int, drift: float
+) -> None:
+    """The gate's rows are few, and live rows are not distributed like them."""
+    models = pair(np.random.default_rng(7), rows, drift)
+    retrained = World(scores=models.scores, canary_scores=models.candidate)
+    said = found(retrained, table=models.table, seconds=240, every=4.0)
+    assert np.isnan(said.alarm).all()
+    assert np.isfinite(said.healthy).all()
+    misled = found(replace(retrained, canary_scores=models.misled), table=models.table, seconds=60)
+    assert np.isfinite(misled.alarm).all()
+    assert np.isnan(misled.healthy).all()
+
+
+def test_a_retrained_model_held_against_its_champions_shares_would_be_rolled_back() -> None:
+    """Why there is a table: two honest models do not share their deciles."""
+    models = pair(np.random.default_rng(7))
+    naive = found(World(scores=models.scores, canary_scores=models.by_champion), seconds=60)
+    assert np.isfinite(naive.alarm).all()
+
+
+def test_slow_bursts_of_either_process_are_no_evidence() -> None:
+    """Each process waits for the machine twice a second for 30 ms, at its own times; all its answers then are slow."""
+    rng, many = np.random.default_rng(3), 100 if LONG else 20
+    made = judge.begin(RULES, WEIGHTS).wealth["latency"]
+    bound = traffic.wealth.spread(made, (many,))
+    top = np.zeros(many)
+    for tenth in range(1, 6000 if LONG else 600):
+        stalls = rng.poisson(0.2, (many, 2))
+        waited = np.where(stalls, rng.gamma(np.maximum(stalls, 1), 0.03), 0.0)
+        slow = np.minimum(rng.poisson(500 * waited), 50) + rng.binomial(50, 0.03, (many, 2))
+        bound = traffic.wealth.after(bound, slow, tenth / 10)
+        top = np.maximum(top, bound.log)
+    assert (top < 8).all()
+
+
+def test_what_is_simulated_is_what_is_judged() -> None:
+    """One rollout through ``look`` has the wealth that the simulation's arrays have."""
+    rng = np.random.default_rng(9)
+    judged = judge.begin(RULES, WEIGHTS, same())
+    arrays = {n: traffic.wealth.spread(w, (1,)) for n, w in judged.wealth.items()}
+    counts = np.zeros((3, 2), dtype=int)
+    scores, latency = np.zeros((3, 10), dtype=int), np.zeros((3, len(LATENCY_EDGES) + 1), dtype=int)
+    edge = 9
+    latency[:, edge], latency[:, edge + 1] = 950, 50  # enough for the edge to be chosen at the first look
+    counts[:, 0] += 1000
+    scores += 100
+    judged = judge.look(judged, _seen(0.5, counts, latency, scores))
+    assert judged.edge == edge
+    for tenth in range(6, 40):
+        events, _ = traffic.events(rng, World(errors=0.004), 0.1, 1)
+        _count(counts, latency, scores, events, edge)
+        judged = judge.look(judged, _seen(tenth / 10, counts, latency, scores))
+        arrays = {n: traffic.wealth.after(w, events[n], tenth / 10) for n, w in arrays.items()}
+    assert judged.verdict not in (ALARM, HEALTHY)
+    assert judged.wealth["latency"].sums == pytest.approx(arrays["latency"].sums[0])
+    assert judged.wealth["latency bound"].sums == pytest.approx(arrays["latency bound"].sums[0])
+    first = np.array([1000.0, 0.0, 0.0])
+    assert judged.wealth["error bound"].sums == pytest.approx(
+        arrays["error bound"].sums[0] + judged.wealth["error bound"].gains @ first
+    )
+    assert judged.wealth["errors"].sums == pytest.approx(arrays["errors"].sums[0])
+
+
+def _count(counts: np.ndarray, latency: np.ndarray, scores: np.ndarray, events: dict, edge: int) -> None:
+    answered, failed, others = events["error bound"][0]
+    fast, slow, slow_control = events["latency bound"][0]
+    mine, theirs = events["predictions"][0][:10], events["predictions"][0][10:]
+    counts[0] += (answered + failed, failed)
+    counts[1] += (theirs.sum() + others, others)
+    counts[2] += (events[judge.WIDE][0][10:].sum() - theirs.sum(), 0)
+    latency[0, edge] += fast
+    latency[0, edge + 1] += slow
+    latency[1, edge] += theirs.sum() - slow_control
+    latency[1, edge + 1] += slow_control
+    scores[0] += mine
+    scores[1] += theirs
+    scores[2] += events[judge.WIDE][0][10:] - theirs
+
+
+def _seen(seconds: float, counts: np.ndarray, latency: np.ndarray, scores: np.ndarray) -> Look:
+    arms = [Arm(*map(int, counts[i]), tuple(latency[i].tolist()), tuple(scores[i].tolist())) for i in range(3)]
+    return Look(seconds, *arms)
