@@ -64,7 +64,7 @@ def test_what_is_placed_and_what_is_kept_add_up_to_the_stake() -> None:
     for second in range(1, 3000):
         made = wealth.after(made, np.zeros(2), float(second))
         assert float(np.exp(made.log)) == pytest.approx(1)
-        assert len(made.stakes) <= 60
+        assert len(made.stakes) <= 32
     assert 0 < float(made.kept) < 1
 
 

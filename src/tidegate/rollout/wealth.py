@@ -11,8 +11,8 @@ are fixed beforehand and add up to 1. What is not placed yet is kept and counts 
 from bets that are closed. The sum is a mixture over the moment of the change, hence still an e-process (an e-detector
 whose false alarms are bounded over all time; Shin, Ramdas & Rinaldo 2022 restart without shares and bound their rate).
 
-Which bets are open follows the binary digits of the moment they began: the ``i``-th is closed after ``8 * 2**v`` moments,
-where ``2**v`` divides ``i``. At each moment some 4 of each age of 1, 2, 4, 8 … are open, 50 in an hour; one that began
+Which bets are open follows the binary digits of the moment they began: the ``i``-th is closed after ``4 * 2**v`` moments,
+where ``2**v`` divides ``i``. At each moment two or so of each age of 1, 2, 4, 8 … are open, 30 in an hour; one that began
 shortly after the fault is always among them.
 
 All arrays may have leading axes: many rollouts are simulated at once by the same code.
@@ -27,7 +27,7 @@ import numpy as np
 
 FIRST = 0.75
 MOMENTS = 3600
-_LIFE = 8
+_LIFE = 4
 
 
 @dataclass(frozen=True, eq=False)
