@@ -44,10 +44,10 @@ def batch(n: int) -> tuple[dict[str, Any], Any, Any, list[float]]:
 
 
 def filled() -> tuple[Counts, dict[str, Any]]:
-    """Counts of 3 × MOST_BATCHES + 1 batches, and the same by hand."""
+    """Counts of MOST_BATCHES + 1 batches, and the same by hand."""
     counts = Counts(RULER)
     all_: dict[str, Any] = {"x": [], "t": [], "p": [], "took": []}
-    for _ in range(3 * MOST_BATCHES + 1):
+    for _ in range(MOST_BATCHES + 1):
         columns, label, probabilities, starts = batch(int(RANDOM.integers(1, 9)))
         counts.batch(columns, label, probabilities, starts, 3.0)
         all_["x"] += columns["x"].astype(float).tolist()

@@ -91,6 +91,21 @@ def test_so_does_one_of_many_rows_in_the_thread(loaded: Loaded) -> None:
     assert all(beside for _, beside in spy.calls)
 
 
+def test_an_answer_that_cannot_be_written_leaves_the_others_theirs(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, _ = spied(loaded)
+    write = app.model.codec.write
+
+    def broken(asked_: Any, label: list[Any], shares: Any) -> Any:
+        if label[0] == "no":
+            raise RuntimeError("a bug")
+        return write(asked_, label, shares)
+
+    monkeypatch.setattr(app.model.codec, "write", broken)
+    assert [a.status for a in ask(app, [rows(1), rows(1, 0.0), rows(1)])] == [200, 500, 200]
+
+
 def test_what_is_long_is_scored_beside_and_small_requests_are_answered_meanwhile(loaded: Loaded) -> None:
     gate = threading.Event()
     app, spy = spied(loaded, gate)

@@ -7,6 +7,7 @@ worked out once for each head (``plan``), all that is counted is counted by batc
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 import time
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from tidegate.serve.protocol import metadata, server, welcome
 from tidegate.serve.scoring import Model, Scoring, Waiting
 from tidegate.serve.setup import Logging
 
-FOLD_SECONDS = 0.1
+FOLD_SECONDS = 0.2
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n%b"
 _LAST = b"connection: close\r\n"
 _BINARY = b"application/octet-stream"
@@ -156,7 +157,12 @@ class Service:
         at = 0
         for w in batch:
             end = at + w.asked.rows
-            body, fields = write(w.asked, labels[at:end], shares[at:end])
+            try:
+                body, fields = write(w.asked, labels[at:end], shares[at:end])
+            except Exception as e:  # a bug of ours must not leave the others of the batch without an answer
+                self._failed([w], e)
+                at = end
+                continue
             connection, plan = w.caller
             kind = _BINARY if fields else JSON
             if connection.closing:
@@ -201,7 +207,7 @@ class Service:
     def _error(
         self, connection: Connection, head: Head | None, error: HttpError, start: float, request_id: str, **more: Any
     ) -> None:
-        said = request_id or secrets.token_hex(8)
+        said = request_id or _new_id()
         fields = error.fields + b"x-request-id: %b\r\n" % said.encode()
         body = msgspec.json.encode({"error": str(error)})
         connection.reply(error.status, body, fields=fields)
@@ -226,7 +232,7 @@ class Service:
         self._lines.write(
             "request",
             why=why,
-            id=request_id or secrets.token_hex(8),
+            id=request_id or _new_id(),
             method=head.method if head else None,
             path=head.path[:200] if head else None,
             code=code,
@@ -244,12 +250,20 @@ class Service:
         version, classes = w.model.loaded.version, w.model.loaded.scorer.signature.classes
         probabilities = {str(c): [p[i] for p in shares[part]] for i, c in enumerate(classes)}
         inputs = {name: values[part].tolist() for name, values in columns.items()}
-        said = w.caller[1].request_id or w.asked.id or secrets.token_hex(8)
+        said = w.caller[1].request_id or w.asked.id or _new_id()
         scored = Scored(
             time.time(), said, version.model, version.version, version.digest, inputs, labels[part], probabilities
         )
         assert self._keeper is not None
         self._keeper.add(scored)
+
+
+_IDS = random.Random(secrets.randbits(128))
+
+
+def _new_id() -> str:
+    """An id for a request that brought none; it tells requests apart and is no secret."""
+    return f"{_IDS.getrandbits(64):016x}"
 
 
 def _request_id(head: Head) -> str:
