@@ -36,7 +36,7 @@ TOKEN = "TIDEGATE_SERVE_TOKEN"
 @click.option("--workers", type=click.IntRange(1, 16), help="Processes of the stable version; 1 to begin with.")
 @click.option("--timeout", type=click.IntRange(10, 60_000), default=500, show_default=True, metavar="MS",
               help="How long a candidate may take before its request goes to stable.")  # fmt: skip
-@click.option("--body", type=click.IntRange(1024, 1 << 24), default=65_536, show_default=True, metavar="BYTES",
+@click.option("--body", type=click.IntRange(1024, 1 << 24), default=24_576, show_default=True, metavar="BYTES",
               help="The largest request that a candidate gets.")  # fmt: skip
 @click.option("--sticky", default="", metavar="HEADER", help="Who sends the same value meets the same version.")
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads of the proxy.")

@@ -24,7 +24,7 @@ from tidegate.rollout.front.supervisor import Supervisor
 from tidegate.rollout.front.weights import Weights, committed
 from tidegate.rollout.router import ARMS, BASELINE, CANARY, LATENCY_EDGES, STABLE, WHOLE, Observation
 
-LIMIT = 65_536
+LIMIT = 24_576
 
 
 def is_there() -> bool:

@@ -3,7 +3,7 @@
 How a request goes (HAProxy 2.6 or later):
 
 1. It draws a number below 10,000, at random or from a header (``sticky``). Only requests that any arm can answer alike
-   and that can be sent twice take part in the draw: POST, a body up to ``body`` bytes, headers up to 12 KiB, no version
+   and that can be sent twice take part in the draw: POST, a body up to ``body`` bytes, headers up to 5 KiB, no version
    in their path. All others get 9,999, the number that goes to stable as long as stable gets anything.
 2. One variable of the process, ``proc.weights``, holds the arms' shares and the generation in one integer
    (``weights.pack``), so that a change is atomic. Below canary's share: canary; below canary's and baseline's: baseline.
@@ -11,7 +11,8 @@ How a request goes (HAProxy 2.6 or later):
    request again to a *shield* if that one answers 5xx, answers no HTTP, breaks off, or takes too long: the only servers
    with a weight are sockets that lead to stable. There are two, because HAProxy waits before a second try where it sees
    one server only. ``option http-buffer-request`` and a buffer as large as the body keep the request at hand.
-4. Every answer counts in the table of its arm: under 0 to 48 by its time, under ``FAILED`` if the shield gave it or it
+4. Stable's requests are sent again only where no connection was made: more would copy each of them.
+5. Every answer counts in the table of its arm: under 0 to 48 by its time, under ``FAILED`` if the shield gave it or it
    is 5xx or 429. What HAProxy itself answers in stable's place is counted in ``proc.stable_failed``.
 
 A candidate that hangs costs ``timeout`` at most: its accept queue fills up, the system drops what comes then, and only
@@ -33,7 +34,7 @@ from tidegate.rollout.router import ARMS, BASELINE, CANARY, LATENCY_EDGES, STABL
 SLOW = len(LATENCY_EDGES)  # the key of what took longer than the last edge
 FAILED = 99
 CONNECT_MS = 50  # on loopback a connection takes microseconds, or the process hangs
-HEADERS = 16_384  # bytes of a request besides its body
+HEADERS = 8_192  # bytes of a buffer besides the body
 SLOTS = 16  # servers of an arm; stable has twice as many, to change versions without a gap
 _HEADER = re.compile(r"[A-Za-z0-9!#$&'*+.^_`|~-]{1,64}")
 _HOST = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9.-]{0,252})")
@@ -47,7 +48,8 @@ class Settings:
         folder: where its sockets and its map are; HAProxy's own sockets need a path of less than 90 bytes.
         port: where clients ask.
         host: the address to listen on.
-        body: bytes of the largest request that a candidate may get; larger ones go to stable.
+        body: bytes of the largest request that a candidate may get; larger ones go to stable. HAProxy copies a whole
+            buffer, however little is in it, for each request that it may send again: a large one makes all of them dear.
         timeout_ms: how long a candidate may take before the request goes to stable.
         stable_timeout_ms: how long stable may take.
         sticky: the header whose value decides the arm, so that one client always meets the same; "" draws at random.
@@ -58,7 +60,7 @@ class Settings:
     folder: Path
     port: int
     host: str = "127.0.0.1"
-    body: int = 65_536
+    body: int = 24_576
     timeout_ms: int = 500
     stable_timeout_ms: int = 30_000
     sticky: str = ""
@@ -172,17 +174,15 @@ def _frontend(settings: Settings) -> str:
 frontend front
     bind {host}:{settings.port}
     acl short req.body_len le {settings.body}
-    acl whole req.hdrs,length le {HEADERS * 3 // 4}
+    acl whole req.hdrs,length le {HEADERS * 5 // 8}
     acl drawn var(txn.draw) -m found
     http-request set-var(txn.draw) int(1) if METH_POST short whole !{{ path_sub /versions/ }}
 {sticky}    http-request set-var(txn.drawn) {draw}
     http-request set-var(txn.number) int(9999)
     http-request set-var(txn.number) var(txn.drawn) if drawn
-    http-request set-var(txn.canary) var(proc.weights),and(16383)
-    http-request set-var(txn.upto) var(proc.weights),div(16384),and(16383)
     http-request set-var(txn.begin) date(0,us)
-    use_backend canary if {{ var(txn.number),sub(txn.canary) lt 0 }}
-    use_backend baseline if {{ var(txn.number),sub(txn.upto) lt 0 }}
+    use_backend canary if {{ var(proc.weights),and(16383),sub(txn.number) gt 0 }}
+    use_backend baseline if {{ var(proc.weights),div(16384),and(16383),sub(txn.number) gt 0 }}
     default_backend stable
 """
 
@@ -200,14 +200,13 @@ def _stable(settings: Settings) -> str:
 backend stable
     timeout connect 1s
     timeout server {settings.stable_timeout_ms}ms
-    retry-on conn-failure empty-response
+    retry-on conn-failure
     option httpchk
     http-check send meth GET uri {settings.ready} ver HTTP/1.1 hdr host 127.0.0.1
     http-check expect status 200
     acl drawn var(txn.drawn) -m found
-    http-response set-var(txn.bin) int({FAILED}) if drawn {{ status ge 500 }} or drawn {{ status 429 }}
-{_count(settings, STABLE, "drawn")}\
-    http-after-response set-var(proc.stable_failed) var(proc.stable_failed),add(1) if drawn !{{ var(txn.bin) -m found }}
+{_count(settings, STABLE, "drawn ")}\
+    http-after-response set-var(proc.stable_failed) var(proc.stable_failed),add(1) if drawn !{{ sc1_tracked }}
     server-template stable 1-{len(slots(STABLE))} 127.0.0.1:1 check disabled
 """
 
@@ -225,8 +224,8 @@ backend {arm}
     http-request set-var(txn.server) rand(1048576),mod(proc.{arm}_servers),add(1)
     use-server {arm}%[var(txn.server)] if TRUE
 {others}\
-    http-response set-var(txn.bin) int({FAILED}) if {{ srv_name -m beg shield }} or {{ status ge 500 }} or {{ status 429 }}
-{_count(settings, arm, "TRUE")}\
+    acl failed srv_name -m beg shield
+{_count(settings, arm, "")}\
     default-server weight 0 check observe layer7 error-limit 10 on-error mark-down disabled
     server-template {arm} 1-{len(slots(arm))} 127.0.0.1:1
     server shield1 unix@{settings.shield_socket} weight 1 no-check enabled
@@ -234,12 +233,15 @@ backend {arm}
 """
 
 
-def _count(settings: Settings, arm: str, condition: str) -> str:
+def _count(settings: Settings, arm: str, drawn: str) -> str:
     taken = f"date(0,us),sub(txn.begin),map_ip_int({settings.latency_map},{SLOW})"
+    always = f" if {drawn.strip()}" if drawn else ""
     return f"""\
-    http-response set-var(txn.bin) {taken} if {condition} !{{ var(txn.bin) -m found }}
-    http-response track-sc1 var(txn.bin) table tally_{arm} if {condition}
-    http-response sc-inc-gpc0(1) if {condition}
+    acl failed status ge 500
+    acl failed status 429
+    http-response track-sc1 int({FAILED}) table tally_{arm} if {drawn}failed
+    http-response track-sc1 {taken} table tally_{arm}{always}
+    http-response sc-inc-gpc0(1)
 """
 
 

@@ -139,7 +139,7 @@ class Supervisor:
         reap()
         self._bury()
         self._read_fleet()
-        is_up = self._tried(self._keep_proxy)
+        is_up = self._tried(self._keep_proxy, must=not self._has_turned)
         self._start_servers()
         self._ask_all()
         if is_up and self._tried(self._route):
@@ -149,12 +149,12 @@ class Supervisor:
         self._noted, self._notes = self._notes, set()
         self._has_turned = True
 
-    def _tried(self, act: Callable[[], None]) -> bool:
-        """Do what may fail for a while; what fails in the first turn of all is raised: nothing is begun yet."""
+    def _tried(self, act: Callable[[], None], *, must: bool = False) -> bool:
+        """Do what may fail for a while; raise if it must not: a proxy that cannot be started when nothing else is."""
         try:
             act()
         except ServerError as e:
-            if not self._has_turned:
+            if must:
                 raise
             self._note(e.found)
             return False
