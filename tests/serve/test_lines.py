@@ -102,6 +102,28 @@ def test_a_log_that_nobody_reads_costs_lines_and_never_time(monkeypatch: pytest.
     os.close(writer)
 
 
+def test_lines_of_several_workers_do_not_run_into_each_other() -> None:
+    reader, writer = os.pipe()
+    logs = [Lines(writer) for _ in range(4)]
+    for i in range(400):
+        for n, log in enumerate(logs):
+            log.write("event", worker=n, number=i, text="x" * (i % 300))
+    found: list[bytes] = []
+
+    def read_all() -> None:
+        with os.fdopen(reader, "rb") as f:
+            found.extend(f.readlines())
+
+    thread = threading.Thread(target=read_all)
+    thread.start()
+    for log in logs:
+        log.close(20)
+    os.close(writer)
+    thread.join(20)
+    said = [json.loads(line) for line in found]
+    assert all([s["number"] for s in said if s["worker"] == n] == list(range(400)) for n in range(4))
+
+
 def test_a_log_on_a_full_disk_costs_lines() -> None:
     fd = os.open("/dev/full", os.O_WRONLY)
     log = Lines(fd)

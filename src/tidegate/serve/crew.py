@@ -69,7 +69,7 @@ class Worker:
         self.answer: asyncio.Future[tuple[dict[str, Any], list[int]]] | None = None
 
     async def order(self, seconds: float, **message: Any) -> tuple[dict[str, Any], list[int]]:
-        """Send an order and wait for its answer.
+        """Send an order and wait for its answer; one that takes too long is killed, or its answer would be taken for another's.
 
         Raises:
             ServerError: it died, or took longer than ``seconds``.
@@ -81,6 +81,7 @@ class Worker:
         try:
             return await asyncio.wait_for(self.answer, seconds)
         except TimeoutError as e:
+            self.process.kill()
             raise ServerError(f"worker {self.number} took more than {seconds:g} s to {message['do']}") from e
 
 
@@ -128,6 +129,8 @@ class Crew:
             loaded = await asyncio.gather(*(self._load(w, target) for w in workers), return_exceptions=True)
             for outcome in loaded:
                 if isinstance(outcome, BaseException):
+                    for worker in workers:
+                        wire.send(worker.control, {"do": "forget"})
                     raise outcome
             self.target = target  # whoever starts from here on starts with it
             used = await asyncio.gather(*(w.order(30, do="use") for w in workers), return_exceptions=True)

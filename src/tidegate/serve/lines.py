@@ -15,11 +15,12 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 QUEUE = 10_000
 EVERY = 0.2  # seconds
+PIECE = 4096  # bytes; PIPE_BUF of Linux
 
 
 class Lines:
@@ -55,7 +56,8 @@ class Lines:
         while not ended:
             ended = self._end.wait(EVERY)
             while batch := [self._waiting.popleft() for _ in range(min(len(self._waiting), 1000))]:
-                self._put("".join(_line(*said) for said in batch).encode(), len(batch))
+                for piece in _pieces([_line(*said) for said in batch]):
+                    self._put(b"".join(piece), len(piece))
 
     def _put(self, data: bytes, lines: int) -> None:
         while data:
@@ -66,8 +68,21 @@ class Lines:
                 return
 
 
-def _line(moment: float, event: str, said: dict[str, Any]) -> str:
-    return json.dumps({"time": _iso(moment), "event": event, **said}, default=str) + "\n"
+def _line(moment: float, event: str, said: dict[str, Any]) -> bytes:
+    return json.dumps({"time": _iso(moment), "event": event, **said}, default=str).encode() + b"\n"
+
+
+def _pieces(lines: list[bytes]) -> Iterator[list[bytes]]:
+    """Lines in pieces that a pipe takes whole, so that those of several workers do not run into each other."""
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        if piece and size + len(line) > PIECE:
+            yield piece
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line)
+    yield piece
 
 
 class Sample:

@@ -5,6 +5,7 @@
 =========================  ==================================================================================
 ``setup``                  what to serve and how; comes first
 ``load`` version, digest   bring it, check it, score once: ``loaded`` with its counts, or ``refused``
+``forget``                 what was loaded is not wanted: others refused it
 ``use``                    serve what was loaded last: ``used``; the first time, take connections
 ``drain``                  not ready, answer what is there, end: ``drained``
 =========================  ==================================================================================
@@ -17,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -86,6 +88,8 @@ class Worker:
                     self._spawn(self._load(order["version"], order["digest"]))
                 case "use":
                     self._spawn(self._use())
+                case "forget":
+                    self._next = None
                 case "drain":
                     self._spawn(self._drain())
 
@@ -158,6 +162,13 @@ class Worker:
         self._ended.set()
 
 
+def _allow_files() -> None:
+    """As many open files as this user may have: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 async def _run(control: socket.socket, listener: socket.socket, setup: Setup) -> None:
     await Worker(control, listener, setup).run()
 
@@ -168,6 +179,7 @@ def main(args: list[str]) -> None:
     first = wire.receive(control)
     if first is None:
         return
+    _allow_files()
     setup = Setup.from_json(wire.from_fd(first[1][0]))
     with suppress(KeyboardInterrupt):
         asyncio.run(_run(control, listener, setup))
