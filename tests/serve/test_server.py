@@ -71,9 +71,11 @@ class Served:
         return self.get("/v1/status", self.admin)
 
     def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.errors.read_text().splitlines()]
+        return [json.loads(line) for line in self.errors.read_text().rpartition("\n")[0].splitlines()]
 
-    def events(self, name: str) -> list[dict[str, Any]]:
+    def events(self, name: str, wait: bool = True) -> list[dict[str, Any]]:
+        if wait:  # lines are written a few times a second
+            wait_until(lambda: any(line["event"] == name for line in self.log()))
         return [line for line in self.log() if line["event"] == name]
 
 
@@ -259,6 +261,7 @@ def test_a_worker_that_is_killed_is_started_again_and_its_counts_stay(made: Path
         wait_until(lambda: server.get("/v1/scores", server.admin)["rows"] == 21)
         assert server.get("/v1/scores", server.admin)["epoch"] == before["epoch"]
         assert server.status()["restarts"] == 2
+        wait_until(lambda: len(server.events("worker-died")) == 2)
         assert {e["code"] for e in server.events("worker-died")} == {-9}
 
 
@@ -291,7 +294,7 @@ def test_a_drain_under_load_loses_no_request(made: Path, tmp_path: Path, how: st
         load._stop.set()  # as a balancer that has seen it
         assert server.process.wait(60) == 0
     assert load.failures == []
-    assert server.events("drain-cut") == []
+    assert server.events("drain-cut", wait=False) == []
 
 
 def test_during_the_grace_it_is_not_ready_and_still_answers(made: Path, tmp_path: Path) -> None:
