@@ -26,7 +26,7 @@ _EXTRAS = {
     "dvc": "dvc",
     "data": "polars",
     "sklearn": "sklearn",
-    "serve": "granian",
+    "serve": "msgspec",
 }
 
 
