@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from tidegate.errors import UsageError
+from tidegate.errors import TidegateError, UsageError
 from tidegate.project import read_project
 from tidegate.registry.model import Registry, may_serve
 from tidegate.rollout.front.configuration import Settings
@@ -97,11 +97,21 @@ def _write_first_fleet(folder: Path, name: str, store: str, workers: int | None)
     """Let stable be the champion where nobody has said what to serve; say how many processes where it is asked."""
     fleet = read_fleet(folder)
     if (stable := fleet.arms.get(STABLE)) is None:
-        state, version = Registry(open_store(store)).version(name)
-        may_serve(state, version)
-        stable = Wanted(f"{name}:{version.version}", version.digest)
+        stable = _champion(name, store)
+    else:
+        with suppress(TidegateError):  # what runs does not need the registry
+            if (champion := _champion(name, store)).reference != stable.reference:
+                _say(
+                    f"note: the champion is {champion.reference}; this front serves {stable.reference}, as it was told last"
+                )
     stable = Wanted(stable.reference, stable.digest, workers or stable.workers)
     write_fleet(folder, Fleet({**fleet.arms, STABLE: stable}, fleet.generation))
+
+
+def _champion(name: str, store: str) -> Wanted:
+    state, version = Registry(open_store(store)).version(name)
+    may_serve(state, version)
+    return Wanted(f"{name}:{version.version}", version.digest)
 
 
 def _server(store: str, host: str) -> Any:

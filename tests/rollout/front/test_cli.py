@@ -20,8 +20,10 @@ from click.testing import CliRunner
 from tests.rollout.front import client
 from tests.rollout.front.tiny import registered
 from tests.servers import wait_until
+from tidegate.cli import front as module
 from tidegate.cli.front import command
 from tidegate.errors import NotFound, UsageError
+from tidegate.registry.model import Registry
 from tidegate.rollout.front.fleet import front_folder, read_fleet, read_running
 from tidegate.rollout.front.process import is_alive, tell
 from tidegate.rollout.router import CANARY, STABLE, WHOLE
@@ -113,3 +115,19 @@ def test_the_status_of_a_front_that_never_ran_says_what_to_type(state: Path) -> 
     assert "tidegate front m" in result.output
     assert CANARY not in result.output
     assert result.return_value == 3
+
+
+def test_a_front_goes_on_with_what_it_was_told_and_says_when_the_champion_is_another(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(tmp_path / "s")
+    registered(LocalStore(store), tmp_path)
+    module._write_first_fleet(front_folder("m"), "m", store, 2)
+    assert read_fleet(front_folder("m")).arms[STABLE].workers == 2
+    registered(LocalStore(store), tmp_path, scale=2.0)
+    Registry(LocalStore(store)).promote("m", 2, "champion", actor="test")
+    module._write_first_fleet(front_folder("m"), "m", store, None)
+    assert read_fleet(front_folder("m")).arms[STABLE].reference == "m:1"
+    assert "the champion is m:2" in capsys.readouterr().out
+    module._write_first_fleet(front_folder("m"), "m", str(tmp_path / "none"), 3)
+    assert read_fleet(front_folder("m")).arms[STABLE].workers == 3
