@@ -5,6 +5,8 @@ Rules of the fold (a chain that breaks one is damaged):
 * ``version``: the next number, with a passing verdict on the same model digest; it may carry an alias, which then names
   it from the same record on. A version is never changed and never removed.
 * ``alias``: an existing alias or a new one names an existing version. The record *is* the move.
+* ``rollout``: the open rollout goes on, a new one starts, or it ends: see ``registry/rollouts.py``. One that promotes or
+  takes a promoted version back moves the alias ``champion`` by itself.
 
 Every 256 records a checkpoint (state and head) is derived, so that a cold reader needs it and at most 256 records;
 ``verify`` derives everything from record 0 again.
@@ -21,9 +23,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from tidegate.errors import Conflict, Damaged, ModelRefused, NotFound, Trouble
+from tidegate.errors import Conflict, Damaged, ModelRefused, NotFound, Trouble, UsageError
+from tidegate.registry import rollouts
 from tidegate.registry.ledger import ROOT, Head, Ledger, Record, check_name
 from tidegate.registry.policy import check_alias
+from tidegate.registry.rollouts import CHAMPION, Rollout
 from tidegate.store.base import Store
 from tidegate.store.runs import iso
 
@@ -57,6 +61,7 @@ class ModelState:
     versions: Mapping[int, Version] = field(default_factory=dict)
     aliases: Mapping[str, int] = field(default_factory=dict)
     head: Head = field(default_factory=Head)
+    rollout: Rollout | None = None
 
     def by_digest(self, digest: str) -> Version | None:
         """The first version with these bytes."""
@@ -69,7 +74,7 @@ class ModelState:
 
     def champion(self) -> Version | None:
         """The version that the alias ``champion`` names."""
-        return self.versions.get(self.aliases.get("champion", 0))
+        return self.versions.get(self.aliases.get(CHAMPION, 0))
 
     def names_of(self, version: int) -> list[str]:
         """The aliases of a version."""
@@ -90,7 +95,7 @@ def fold(state: ModelState, record: Record) -> ModelState:
     Raises:
         Damaged: the record breaks a rule.
     """
-    rules = {"version": _add_version, "alias": _set_alias}
+    rules = {"version": _add_version, "alias": _set_alias, "rollout": _move_rollout}
     if record.kind not in rules:
         raise _illegal(record, f"is of the unknown kind {record.kind!r}")
     try:
@@ -116,6 +121,18 @@ def _add_version(state: ModelState, record: Record) -> ModelState:
         raise _illegal(record, "has no passing verdict on its own bytes")
     aliases = {**state.aliases, alias: version.version} if alias else state.aliases
     return replace(state, versions={**state.versions, version.version: version}, aliases=aliases)
+
+
+def _move_rollout(state: ModelState, record: Record) -> ModelState:
+    before = state.aliases.get(CHAMPION, 0)
+    try:
+        rollout, champion = rollouts.fold(state.rollout, before, record.body, record.time)
+    except rollouts.Illegal as e:
+        raise _illegal(record, str(e)) from e
+    if rollout.candidate not in state.versions:
+        raise _illegal(record, f"is of the version {rollout.candidate}, which is not there")
+    aliases = {**state.aliases, CHAMPION: champion} if champion != before else state.aliases
+    return replace(state, aliases=aliases, rollout=rollout)
 
 
 def _illegal(record: Record, why: str) -> Damaged:
@@ -211,7 +228,7 @@ class Registry:
 
         Raises:
             ModelRefused: the version may not be served.
-            UsageError: no alias can be called that.
+            UsageError: no alias can be called that, or a rollout is open, which alone moves the champion.
         """
         check_alias(alias)
         _, wanted = self.version(name, ref)
@@ -220,6 +237,8 @@ class Registry:
             may_serve(state, state.versions[wanted.version])
             if state.aliases.get(alias) == wanted.version:
                 return None
+            if alias == CHAMPION and state.rollout and state.rollout.is_open:
+                raise _rollout_is_open(state.rollout, name)
             return Entry("alias", {"alias": alias, "version": wanted.version})
 
         return self.transact(name, move, actor=actor)
@@ -274,7 +293,8 @@ class Registry:
                 return ModelState(name)
             body = json.loads(text)
             versions = {int(n): Version(**v) for n, v in body["versions"].items()}
-            state = ModelState(name, versions, body["aliases"], Head(**body["head"]))
+            rollout = Rollout(**body["rollout"]) if body.get("rollout") else None
+            state = ModelState(name, versions, body["aliases"], Head(**body["head"]), rollout)
         except (NotFound, ValueError, KeyError, TypeError, AttributeError):
             return ModelState(name)
         return state if self.ledger.holds(name, state.head) else ModelState(name)
@@ -292,6 +312,15 @@ def split_reference(text: str) -> tuple[str, str]:
             f"{text!r} is no model reference", allowed="NAME, NAME@ALIAS or NAME:VERSION.", code="model-reference"
         )
     return found["name"], found["alias"] or found["version"] or "champion"
+
+
+def _rollout_is_open(rollout: Rollout, name: str) -> UsageError:
+    return UsageError(
+        f"the rollout {rollout.id} of {name} is open: version {rollout.candidate} against {rollout.stable}",
+        allowed="While a rollout is open only it moves the alias champion.",
+        hint=f"tidegate rollout status {name}, or: tidegate rollout abort {name}",
+        code="rollout-open",
+    )
 
 
 def _checkpoint_text(state: ModelState) -> bytes:

@@ -18,6 +18,9 @@
     confidence = 0.95             # one-sided exact McNemar test
     max_prediction_shift = 0.2    # this share of predictions, at most, may leave the champion's bins (total variation)
 
+    [rollout]                     # how a version gets live traffic: ``registry/rollout_policy.py``
+    steps = [5, 25, 50, 100]
+
 The policy travels as canonical JSON in the constant input ``policy`` of the register component.
 """
 
@@ -35,6 +38,8 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.errors import ParameterError, PolicyError, UsageError
+from tidegate.registry import rollout_policy
+from tidegate.registry.rollout_policy import RolloutPolicy
 
 SCHEMA = "tidegate/policy/1"
 MARK = f'"schema":"{SCHEMA}"'
@@ -86,6 +91,7 @@ class Policy:
     alias: str = "challenger"
     first: str = ""
     max_prediction_shift: float | None = None
+    rollout: RolloutPolicy | None = None
 
     def json(self) -> str:
         """Canonical JSON: the same policy gives the same text."""
@@ -100,6 +106,8 @@ class Policy:
             body["champion"] = {"better": self.champion.metric, "confidence": self.champion.confidence}
         if self.max_prediction_shift is not None:
             body["champion"] = {**body.get("champion", {}), "max_prediction_shift": self.max_prediction_shift}
+        if self.rollout:
+            body["rollout"] = self.rollout.as_json()
         return json.dumps({**body, "require": rules}, sort_keys=True, separators=(",", ":"))
 
     @property
@@ -188,7 +196,7 @@ def parse(text: str) -> Policy:
 
 
 def _policy(body: Mapping[str, Any], where: str) -> Policy:
-    _known(body, {"model", "on_refuse", "alias", "first", "require", "champion"}, where)
+    _known(body, {"model", "on_refuse", "alias", "first", "require", "champion", "rollout"}, where)
     rules = body.get("require", [])
     if not isinstance(rules, list):
         raise PolicyError(f"{where}: require is no list", allowed="[[require]] tables.")
@@ -204,6 +212,7 @@ def _policy(body: Mapping[str, Any], where: str) -> Policy:
         _alias(body.get("alias", "challenger"), where),
         _alias(body["first"], where) if "first" in body else "",
         _shift(champion, f"{where}, champion"),
+        _rollout(body["rollout"], f"{where}, rollout") if "rollout" in body else None,
     )
     if not made.require and not made.champion:
         raise PolicyError(f"{where} requires nothing", allowed="At least one [[require]] or a [champion].")
@@ -253,6 +262,11 @@ def _one_of(body: Mapping[str, Any], key: str, allowed: tuple[str, ...], where: 
     if value not in allowed:
         raise PolicyError(f"{where}: {key} is {value!r}", allowed=" or ".join(map(repr, allowed)) + ".")
     return str(value)
+
+
+def _rollout(body: Any, where: str) -> RolloutPolicy:
+    _known(body, rollout_policy.KEYS, where)
+    return rollout_policy.read(body, where)
 
 
 def _rule(body: Any, where: str) -> Rule:
