@@ -35,6 +35,8 @@ COMMANDS = {
     "serve": ("tidegate.cli.serve", "Serve a registered model (Open Inference Protocol v2)."),
     "front": ("tidegate.cli.front", "Share a model's live traffic between versions."),
     "monitor": ("tidegate.cli.monitor", "Watch live rows and predictions for drift."),
+    "rollout": ("tidegate.cli.rollout", "Give a version live traffic step by step, judged while it flows."),
+    "rollback": ("tidegate.cli.rollback", "Give all traffic back to the version before, now."),
     "doctor": ("tidegate.cli.doctor", "Check this machine, the project and the store."),
 }
 

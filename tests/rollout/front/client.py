@@ -36,6 +36,7 @@ class Asking:
     path: str = "/predict"
     method: str = "POST"
     headers: str = ""
+    pause: float = 0.0
     chunked: bool = False
     until: Callable[[], bool] | None = None
 
@@ -61,6 +62,7 @@ async def _connection(asking: Asking, answers: Answers, left: object) -> None:
         status, text = await _one(asking, reader, writer)
         answers.seen[status, text] += 1
         answers.slowest = max(answers.slowest, time.monotonic() - begin)
+        await asyncio.sleep(asking.pause)
         if status == 0:
             writer.close()
             writer = None

@@ -1,0 +1,292 @@
+"""``tidegate rollout`` and ``tidegate rollback``: live traffic for a candidate, step by step, and back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tidegate.cli.interrupt import listen_for_the_end
+from tidegate.cli.rollout_text import lines, plan_lines, summary
+from tidegate.errors import Conflict, UsageError
+from tidegate.project import user_name
+from tidegate.registry import rollout_policy
+from tidegate.registry.rollouts import PROMOTED
+from tidegate.rollout.controller import Controller
+from tidegate.rollout.journal import Lock
+from tidegate.rollout.opening import check_exposure, open_rollout, split
+from tidegate.rollout.session import (
+    Place,
+    begin,
+    check_front,
+    history,
+    in_charge,
+    look,
+    measure,
+    run,
+    take_back,
+    unfinished,
+    view,
+)
+from tidegate.rollout.state import Order, State
+from tidegate.store.open import open_store
+
+SHOWN_SECONDS = 0.5
+_STORE = click.option("--store", metavar="URI", help="Where the registry lives.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="One line of JSON on stdout.")
+
+
+@click.group("rollout")
+def command() -> None:
+    """Give a version live traffic step by step, judged while it flows; see how it goes; take it back."""
+
+
+@command.command("start")
+@click.argument("model", metavar="NAME[:VERSION|@ALIAS]")
+@click.option("--step", "steps", metavar="PERCENT,…", help="Shares, such as 5,25,50,100; 100 alone is blue/green.")
+@click.option("--deadline", metavar="TIME", help="Of each step, such as 15m; the policy's by default.")
+@click.option("--rate", type=click.FloatRange(1e-6), metavar="N", help="Requests a second to expect; else measured.")
+@click.option("--again", is_flag=True, help="Also a version that was taken back the last time.")
+@click.option("--dry-run", is_flag=True, help="Show the plan, and end.")
+@click.option("--detach", is_flag=True, help="Leave a controller behind, and end.")
+@_STORE
+@_JSON
+def start(
+    model: str, steps: str | None, deadline: str | None, rate: float | None, again: bool, dry_run: bool, detach: bool,
+    store: str | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Begin a rollout, or go on with the one that is open; NAME alone means its challenger.
+
+    Ends with 0 when the candidate stays, with 1 when it was taken back. Ctrl-C leaves the weights as they are.
+    """
+    name, ref = split(model)
+    place = Place(name, open_store(store))
+    check_front(place)
+    if detach:
+        return _detach(place, [a for a in sys.argv[1:] if a != "--detach"])
+    with in_charge(place):
+        going_on = unfinished(place)
+        if going_on:
+            _check_same(place, going_on[0], model, ref)
+            click.echo(f"goes on with {going_on[0].plan.id}: {going_on[0].phase}", err=True)
+            return _run(place, going_on, as_json)
+        opening = open_rollout(
+            place.registry, name, ref, steps=_shares(steps), deadline=_deadline(deadline), again=again
+        )
+        begun = begin(place, opening)
+        needs = check_exposure(opening.plan, measure(place, rate))
+        click.echo("\n".join(plan_lines(opening, needs)), err=True)
+        return 0 if dry_run else _run(place, begun, as_json)
+
+
+def _check_same(place: Place, state: State, model: str, ref: str) -> None:
+    """Going on is right for NAME alone and for the candidate itself, never for another version."""
+    if model == place.name or place.registry.version(place.name, ref)[1].version == state.plan.candidate.version:
+        return
+    raise UsageError(
+        f"the rollout {state.plan.id} of {place.name} is open: version {state.plan.candidate.version}, not {ref}",
+        allowed="One rollout of a model at a time.",
+        hint=f"tidegate rollout start {place.name} goes on with it; tidegate rollout abort {place.name} ends it",
+        code="rollout-open",
+    )
+
+
+def _shares(text: str | None) -> tuple[int, ...]:
+    if not text:
+        return ()
+    try:
+        return rollout_policy.shares([float(p) for p in text.replace("%", "").split(",")], "--step")
+    except ValueError as e:
+        raise UsageError(f"--step is {text!r}", allowed="Percentages, such as 5,25,50,100.") from e
+
+
+def _deadline(text: str | None) -> float:
+    return rollout_policy.span(text, 1.0, rollout_policy.LONGEST, "--deadline") if text else 0.0
+
+
+def _run(place: Place, begun: tuple[State, Any], as_json: bool) -> int:
+    listen_for_the_end()
+    try:
+        with _shown(as_json) as report:
+            done = run(place, begun, report)
+    except KeyboardInterrupt:
+        name = place.name
+        click.echo(
+            f"interrupted: the front goes on with the weights that it has, nobody judges them\n"
+            f"  → tidegate rollout start {name} goes on; tidegate rollout abort {name} gives all traffic to stable",
+            err=True,
+        )
+        return 130
+    return _end(done.state, True, as_json)
+
+
+def _end(state: State, is_written: bool, as_json: bool) -> int:
+    if state.is_lost:
+        raise Conflict(
+            f"another controller is in charge of {state.plan.id}: {state.reason}",
+            allowed="One controller at a time; this one has touched nothing since.",
+            hint=f"tidegate rollout status {state.plan.model}",
+            code="rollout-fenced",
+        )
+    if as_json:
+        said = {"id": state.plan.id, "outcome": state.outcome, "reason": state.reason, "recorded": is_written}
+        click.echo(json.dumps(said))
+    else:
+        click.echo(summary(state, is_written))
+    return 0 if state.outcome == PROMOTED else 1
+
+
+class _shown:  # noqa: N801 - a context manager, used like a function
+    """Shows a rollout while it goes on: live on a terminal, a line a change elsewhere."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._is_live = sys.stderr.isatty() and not as_json
+        self._last: tuple[Any, ...] = ()
+        self._at = 0.0
+        self._live: Any = None
+
+    def __enter__(self) -> Callable[[Controller], None]:
+        if self._is_live:
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+            self._live.start()
+        return self._report
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def _report(self, controller: Controller) -> None:
+        state = controller.state
+        now = (state.phase, state.step, state.pending["event"] if state.pending else "", controller.trouble)
+        if self._live and time.monotonic() - self._at >= SHOWN_SECONDS:
+            self._at = time.monotonic()
+            shown = view(state, controller.trial, controller.seen.router, controller.trouble)
+            self._live.update(_text(lines(shown)), refresh=True)
+        elif not self._live and now != self._last:
+            waits = f", waits for the ledger to hold {now[2]!r}" if now[2] else ""
+            shares = ", ".join(f"{a} {w / 100:g} %" for a, w in state.weights.items())
+            trouble = f"; {'; '.join(controller.trouble)}" if controller.trouble else ""
+            click.echo(f"{state.phase} step {state.step + 1}: {shares}{waits}{trouble}", err=True)
+        self._last = now
+
+
+def _text(lines: list[str]) -> Any:
+    from rich.text import Text
+
+    return Text("\n".join(lines))
+
+
+def _detach(place: Place, arguments: list[str]) -> int:
+    """Leave a controller behind in a session of its own; wait until it is in charge, or has said why not."""
+    lock, log = Lock(place.folder), place.folder / "rollout.log"
+    with log.open("ab") as out:
+        begins = out.tell()
+        child = subprocess.Popen(
+            [sys.executable, "-m", "tidegate", *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            start_new_session=True,
+        )  # fmt: skip
+    while child.poll() is None and lock.holder() != child.pid:
+        time.sleep(0.05)
+    if child.poll() is None:
+        click.echo(f"the process {child.pid} is in charge; its log: {log}\n  → tidegate rollout watch {place.name}")
+        return 0
+    click.echo(_since(log, begins), nl=False, err=True)
+    return child.returncode
+
+
+def _since(log: Path, begins: int) -> str:
+    with log.open("rb") as f:
+        f.seek(begins)
+        return f.read().decode(errors="replace")
+
+
+@command.command("status")
+@click.argument("name", metavar="NAME")
+@_STORE
+@_JSON
+def status(name: str, store: str | None, as_json: bool) -> None:
+    """Show weights, counts, tests against their thresholds, and what is decided."""
+    found = look(Place(name, open_store(store)))
+    click.echo(json.dumps(found) if as_json else "\n".join(lines(found)))
+
+
+@command.command("watch")
+@click.argument("name", metavar="NAME")
+@_STORE
+def watch(name: str, store: str | None) -> int:
+    """Show a rollout until it is over, without being in charge of it; ends as it ends."""
+    place = Place(name, open_store(store))
+    try:
+        found = _watched(place) if sys.stdout.isatty() else _followed(place)
+    except KeyboardInterrupt:
+        return 130
+    return 0 if found["outcome"] == PROMOTED else 1
+
+
+def _watched(place: Place) -> dict[str, Any]:
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(), auto_refresh=False) as live:
+        while True:
+            found = look(place)
+            live.update(_text(lines(found)), refresh=True)
+            if found["phase"] == "ended":
+                return found
+            time.sleep(SHOWN_SECONDS)
+
+
+def _followed(place: Place) -> dict[str, Any]:
+    last: Any = None
+    while True:
+        found = look(place)
+        now = [found["phase"], found["step"], found["trouble"]]
+        if now != last:
+            click.echo("\n".join(lines(found)))
+        if found["phase"] == "ended":
+            return found
+        last = now
+        time.sleep(SHOWN_SECONDS)
+
+
+@command.command("abort")
+@click.argument("name", metavar="NAME")
+@click.option("--reason", default="", help="Kept in the ledger.")
+@_STORE
+@_JSON
+def abort(name: str, reason: str, store: str | None, as_json: bool) -> int:
+    """Give all traffic to stable at once and end the rollout, whoever is in charge of it."""
+    return tell_to_stable(name, Order("abort", user_name(), reason), store, as_json)
+
+
+@command.command("history")
+@click.argument("name", metavar="NAME")
+@_STORE
+@_JSON
+def show_history(name: str, store: str | None, as_json: bool) -> None:
+    """List what the ledger holds of a model's rollouts: who, when, how much traffic, and why."""
+    found = history(Place(name, open_store(store)))
+    if as_json:
+        return click.echo(json.dumps(found))
+    for r in found:
+        share = f"{r['share'] / 100:g} %"
+        click.echo(f"{r['seq']:>5} {r['time']} {r['id']:<24} {r['event']:<12} {share:>6}  {r['actor']}: {r['reason']}")
+    if not found:
+        click.echo(f"no rollout of {name} was ever started", err=True)
+    return None
+
+
+def tell_to_stable(name: str, order: Order, store: str | None, as_json: bool) -> int:
+    """Give all traffic to stable, and say what came of it."""
+    state, is_written = take_back(Place(name, open_store(store)), order)
+    _end(state, is_written, as_json)
+    return 0

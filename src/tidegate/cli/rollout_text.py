@@ -1,0 +1,86 @@
+"""What a rollout looks like on a terminal: its plan, how it goes, how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tidegate.registry.gate import FAIL, PASS
+from tidegate.registry.rollouts import PROMOTED
+from tidegate.rollout.exposure import Need
+from tidegate.rollout.opening import Opening
+from tidegate.rollout.state import State
+
+_SIGNS = {PASS: "✓", FAIL: "✗"}
+
+
+def plan_lines(opening: Opening, needs: Sequence[Need]) -> list[str]:
+    """The plan before it begins: shares, and what each step needs."""
+    plan, rules = opening.plan, opening.plan.rules
+    shown = [
+        f"{plan.id}: version {plan.candidate.version} of {plan.model} against its champion, version {plan.stable.version}"
+    ]
+    for i, need in enumerate(needs):
+        arms = ", ".join(f"{arm} {w / 100:g} %" for arm, w in plan.weights(i).items())
+        shown.append(f"  step {i + 1}: {rules.steps[i] / 100:g} % ({arms}); needs {need.text}")
+    late = "is taken back" if rules.on_deadline == "rollback" else "waits for a person"
+    shown.append(
+        f"  what is not decided within {rules.deadline:g} s of a step {late}; nothing is promoted without evidence"
+    )
+    shown.append(f"  alpha {rules.alpha:g} for the whole rollout; version {plan.stable.version} stays warm "
+                 f"{rules.rollback_window:g} s after the promotion")  # fmt: skip
+    return shown + [f"note: {note}" for note in opening.notes]
+
+
+def lines(view: Mapping[str, Any]) -> list[str]:
+    """How a rollout goes."""
+    step = (
+        f"step {view['step']} of {len(view['steps'])}" if view["step"] <= len(view["steps"]) else "after the last step"
+    )
+    limit = f" of {view['limit']:g}" if view["limit"] else ""
+    shown = [
+        f"{view['id']}: version {view['candidate']} against {view['stable']}",
+        f"{_phase(view)}, {step}, {view['seconds']:.0f}{limit} s",
+    ]
+    for arm, share in view["weights"].items():
+        counts = view["counts"].get(arm, {"requests": 0, "errors": 0, "predictions": 0})
+        numbers = (
+            f"{counts['requests']:>10,} requests {counts['errors']:>6,} errors {counts['predictions']:>10,} predictions"
+        )
+        shown.append(f"  {arm:<9} {share:>5g} %  {numbers}")
+    shown += [f"  {_SIGNS.get(f['outcome'], '?')} {f['text']}" for f in view["findings"]]
+    shown += [f"  verdict: {view['verdict']}"] if view["verdict"] else []
+    shown += [f"  why: {view['reason']}"] if view["reason"] else []
+    shown += [f"  waits for the ledger to hold {view['waits_for']!r}"] if view["waits_for"] else []
+    shown += [f"  note: {t}" for t in view["trouble"]]
+    return shown + _next(view)
+
+
+def _phase(view: Mapping[str, Any]) -> str:
+    return f"ended, {view['outcome']}" if view["phase"] == "ended" else str(view["phase"])
+
+
+def _next(view: Mapping[str, Any]) -> list[str]:
+    name = view["model"]
+    if view["phase"] == "ended":
+        return [f"  → tidegate rollout history {name}"]
+    if "no controller is alive" in view["trouble"]:
+        return [f"  → tidegate rollout start {name} goes on; tidegate rollback {name} gives all traffic to stable"]
+    if view["phase"] == "held":
+        return [f"  → tidegate rollout abort {name}, and start it again with more traffic, time or margin"]
+    return [f"  → tidegate rollback {name} gives all traffic to version {view['stable']} at once"]
+
+
+def summary(state: State, is_written: bool) -> str:
+    """How it ended, in a few lines."""
+    plan = state.plan
+    if state.outcome == PROMOTED:
+        said = f"promoted: version {plan.candidate.version} is the champion of {plan.model} and has all traffic"
+    else:
+        said = f"{state.outcome}: all traffic of {plan.model} goes to version {plan.stable.version}"
+    shown = [said, f"  {state.reason}"]
+    if not is_written:
+        shown.append(
+            f"  the ledger does not hold it yet\n  → tidegate rollout start {plan.model} writes it down when the store answers"
+        )
+    return "\n".join([*shown, f"  → tidegate rollout history {plan.model}"])

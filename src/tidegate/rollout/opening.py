@@ -1,0 +1,154 @@
+"""How a rollout begins: which version against which, by which rules, and what its evidence says of predictions."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tidegate.errors import Damaged, NotFound, PolicyError, Refused, UsageError
+from tidegate.registry import evaluation, policy
+from tidegate.registry.model import ModelState, Registry, Version, may_serve, split_reference
+from tidegate.registry.rollout_policy import RolloutPolicy
+from tidegate.registry.rollouts import WITHDRAWN
+from tidegate.rollout.exposure import Live, Need, check
+from tidegate.rollout.state import Plan, Target
+from tidegate.rollout.trial import Table, rules_of, weights_of
+from tidegate.store.blobs import Blobs
+
+CHALLENGER = "challenger"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A rollout that may begin.
+
+    Attributes:
+        plan: what it will do.
+        table: rows of the evaluation by the champion's and the candidate's bin; None where there is none.
+        notes: what a person should know before it begins.
+    """
+
+    plan: Plan
+    table: Table | None
+    notes: tuple[str, ...] = ()
+
+
+def split(reference: str) -> tuple[str, str]:
+    """Split ``NAME``, ``NAME:VERSION`` or ``NAME@ALIAS``; NAME alone means its challenger.
+
+    Raises:
+        NotFound: it is none of these.
+    """
+    name, ref = split_reference(reference)
+    return name, ref if reference != name else CHALLENGER
+
+
+def open_rollout(
+    registry: Registry, name: str, ref: str, *, steps: tuple[int, ...] = (), deadline: float = 0.0, again: bool = False
+) -> Opening:
+    """Return the rollout of a version of a model against its champion.
+
+    Args:
+        registry: where they are.
+        name: the model.
+        ref: the candidate: a number or an alias.
+        steps: in the place of the policy's.
+        deadline: the same.
+        again: also a version that was taken back the last time.
+
+    Raises:
+        NotFound: there is no such model or version.
+        UsageError: there is no champion, it is the candidate itself, or a rollout is open.
+        Refused: it was taken back the last time.
+        ModelRefused: it may not be served.
+    """
+    state, candidate = registry.version(name, ref)
+    champion = _champion(state, candidate)
+    for version in (candidate, champion):
+        may_serve(state, version)
+    _check_last(state, candidate, again)
+    said, notes = _evidence(registry, candidate)
+    rules = _rules(said)
+    rules = replace(rules, steps=steps or rules.steps, deadline=deadline or rules.deadline)
+    table = _table(said, champion)
+    if table is None:
+        notes += (f"predictions are not compared: the evidence of version {candidate.version} has no table of them "
+                  f"against version {champion.version}",)  # fmt: skip
+    name_ = f"{name}-v{candidate.version}-{secrets.token_hex(3)}"
+    new, old = (Target(v.version, v.digest) for v in (candidate, champion))
+    return Opening(Plan(name_, name, new, old, rules), table, notes)
+
+
+def check_exposure(plan: Plan, now: Live) -> tuple[Need, ...]:
+    """Return what each step needs, if live traffic gives it that before its deadline.
+
+    Raises:
+        UsageError: it does not (code ``rollout-undecidable``).
+    """
+    steps = [weights_of(plan.weights(i)) for i in range(len(plan.rules.steps))]
+    return check(rules_of(plan.rules, 0), steps, now)
+
+
+def _champion(state: ModelState, candidate: Version) -> Version:
+    champion = state.champion()
+    if champion is None:
+        raise UsageError(
+            f"{state.name} has no champion to compare version {candidate.version} with",
+            allowed="A model with a version that is served.",
+            hint=f"tidegate model promote {state.name}:{candidate.version}",
+            code="rollout-no-champion",
+        )
+    if champion == candidate:
+        raise UsageError(
+            f"version {candidate.version} is the champion of {state.name} already",
+            allowed=f"Another of its {len(state.versions)} versions.",
+            hint=f"tidegate rollout start {state.name}:VERSION",
+            code="rollout-champion",
+        )
+    return champion
+
+
+def _check_last(state: ModelState, candidate: Version, again: bool) -> None:
+    last = state.rollout
+    if last and last.is_open:
+        raise UsageError(
+            f"the rollout {last.id} of {state.name} is open: version {last.candidate} against {last.stable}",
+            allowed="One rollout of a model at a time.",
+            hint=f"tidegate rollout status {state.name}, or: tidegate rollout abort {state.name}",
+            code="rollout-open",
+        )
+    if last and last.event in WITHDRAWN and last.candidate == candidate.version and not again:
+        raise Refused(
+            f"version {candidate.version} was taken back ({last.event}, {last.changed}): {last.reason}",
+            allowed="A version that was not taken back the last time, or --again.",
+            hint=f"tidegate rollout history {state.name}; then: tidegate rollout start "
+            f"{state.name}:{candidate.version} --again",
+            code="rollout-again",
+        )
+
+
+def _evidence(registry: Registry, version: Version) -> tuple[dict[str, Any], tuple[str, ...]]:
+    try:
+        return dict(json.loads(Blobs(registry.store).read_bytes(version.evidence))), ()
+    except (NotFound, Damaged, ValueError, TypeError):
+        text = f"the evidence of version {version.version} cannot be read: the default rules apply"
+        return {}, (text,)
+
+
+def _rules(evidence: dict[str, Any]) -> RolloutPolicy:
+    try:
+        return policy.parse(json.dumps(evidence["policy"])).rollout or RolloutPolicy()
+    except (KeyError, PolicyError):
+        return RolloutPolicy()
+
+
+def _table(evidence: dict[str, Any], champion: Version) -> Table | None:
+    said = evidence.get("predictions")
+    if not isinstance(said, dict) or said.get("champion") != champion.digest:
+        return None
+    try:
+        return evaluation.transition(said).table
+    except UsageError:
+        return None
