@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -182,6 +183,18 @@ def test_a_version_whose_profile_is_missing_or_of_something_else_is_counted_by_e
     for lost in ("", "sha256:" + "0" * 64, "x"):
         version = replace(loaded.version, lineage={"profile": lost})
         assert ruler(store, Loaded(version, loaded.scorer)).edges == tuple(i / 20 for i in range(1, 20))
+
+
+def test_a_value_in_single_precision_is_in_the_bin_of_its_edge() -> None:
+    edges = (1.1, 14.02, 97.29, 1e300)
+    counts = Counts(Ruler((), "label", ("a", "b"), (Measured("x", "number", edges),)))
+    os.close(counts.fd)
+    x = np.array([1.1, 14.02, 97.29, 97.3], np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        counts.batch({"x": x}, np.zeros(4), np.full((4, 2), 0.5, np.float32), [0.0], 0.1)
+        counts.fold()
+    assert counts.read()["bins0"] == [1, 1, 1, 1, 0]
 
 
 def test_more_than_two_classes_are_counted_by_label() -> None:

@@ -110,7 +110,11 @@ class Counts:
         for row, i in enumerate(self._numeric):
             self._rows[f"input{i}"] += (data.shape[1], sums[row], squares[row], missing[row])
             values = data[row] if not missing[row] else data[row][finite[row]]
-            self._rows[f"bins{i}"] += _binned(self._bins[i], values) if len(self._bins[i]) else len(values)
+            edges = self._bins[i]
+            if columns[row].dtype == np.float32:  # as the values: 14.02 in single precision is above 14.02
+                with np.errstate(over="ignore"):
+                    edges = edges.astype(np.float32).astype(np.float64)
+            self._rows[f"bins{i}"] += _binned(edges, values) if len(edges) else len(values)
 
     def _text(self, i: int, column: Measured, values: Column) -> None:
         texts = values.tolist()
