@@ -57,6 +57,26 @@ def test_a_canary_like_its_control_is_healthy_once_there_is_evidence_and_not_bef
     assert set(outcomes(said).values()) == {PASS}
 
 
+@pytest.mark.parametrize("rules", [Rules(min_seconds=70.0), Rules(min_requests=40_000)])
+def test_a_step_is_not_healthy_before_it_had_its_time_and_requests(rules: Rules) -> None:
+    said = judged(60, rules)
+    assert said.verdict == CONTINUE
+    assert [t for t, o in outcomes(said).items() if o != PASS] == ["exposure"]
+    assert judged(21, rules, said).verdict == HEALTHY
+
+
+@pytest.mark.parametrize(
+    ("rules", "bound"),
+    [(Rules(latency_tolerance=4.0), "error bound"), (Rules(max_error_increase=0.05), "latency bound")],
+)
+def test_a_step_is_not_healthy_before_both_bounds_hold(rules: Rules, bound: str) -> None:
+    said = begin(replace(rules, min_seconds=1.0, min_requests=1), WEIGHTS, TABLE)
+    for tenth in range(1, 31):
+        said = look(said, seen(tenth / 10))
+        assert said.verdict == CONTINUE
+    assert {t: o for t, o in outcomes(said).items() if o != PASS} == {bound: CANNOT_TELL}
+
+
 @pytest.mark.parametrize(
     ("test", "canary"),
     [("errors", {"errors": 20}), ("latency", {"slow": 0.2}), ("predictions", {"predictions": (5000, *[0] * 9)})],

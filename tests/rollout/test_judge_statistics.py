@@ -114,6 +114,15 @@ def test_a_retrained_model_with_other_score_levels_is_healthy_and_one_fed_in_a_w
     assert np.isnan(misled.healthy).all()
 
 
+def test_a_table_of_few_rows_is_a_blunt_test_and_no_false_alarm() -> None:
+    """Twelve honest candidates, each with a gate that had 300 rows."""
+    for seed in range(12):
+        models = pair(np.random.default_rng(seed), 300, live_rows=100_000)
+        world = World(scores=models.scores, canary_scores=models.candidate)
+        said = found(world, table=models.table, seconds=60, every=1.0, many=5)
+        assert np.isnan(said.alarm).all()
+
+
 def test_a_retrained_model_held_against_its_champions_shares_would_be_rolled_back() -> None:
     """Why there is a table: two honest models do not share their deciles."""
     models = pair(np.random.default_rng(7))
