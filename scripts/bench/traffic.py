@@ -156,6 +156,8 @@ def _note(
         if test in over:
             found[test] = np.where(np.isnan(found[test]) & over[test], now, found[test])
     good = over["error bound"] & over.get("latency bound", True) & (seen >= rules.min_requests)
+    for test in found.keys() & logs.keys():
+        good = good & (logs[test] < judge.SUSPECT)
     good = good & (now >= rules.min_seconds) & np.isnan(_first(found))
     found["healthy"] = np.where(np.isnan(found["healthy"]) & good, now, found["healthy"])
 

@@ -129,6 +129,21 @@ def test_history_counts_steps_and_what_the_controls_did() -> None:
     assert judge.then(replace(said, history=first)) == History(2, 2 * 19 * 1500, 0)
 
 
+def test_a_suspicion_is_no_alarm_and_not_healthy() -> None:
+    said, suspected = judged(60), 0
+    calm = said.seen.canary.errors
+    for extra in range(1, 400):
+        now = seen(60 + extra / 10)
+        said = look(said, replace(now, canary=replace(now.canary, errors=calm + extra // 4)))
+        if said.verdict == ALARM:
+            break
+        if outcomes(said)["errors"] == CANNOT_TELL:
+            suspected += 1
+            assert said.verdict == CONTINUE
+    assert suspected > 0
+    assert said.verdict == ALARM
+
+
 # what is missing is never health
 
 

@@ -27,9 +27,10 @@ Rules:
   the baseline always. What counts is the mean of both wealths.
 * *alarm* too: data is missing for ``patience`` seconds. An arm has less than half of the requests that its weight gives
   it, an arm that answers counts no predictions, counts go backwards, are no counts, or are in other bins than the table.
-* *healthy*: nothing is missing, the canary has ``min_requests`` and ``min_seconds``, and both bounds hold: the upper
-  bound of (canary's error rate - control's) is below ``max_error_increase``, that of (canary's slow share - control's)
-  below ``latency_tolerance`` times 5 %. Both are anytime-valid and need evidence: n requests without error are some.
+* *healthy*: nothing is missing, no alarm's e-value is 10 or more (a suspicion), the canary has ``min_requests`` and
+  ``min_seconds``, and both bounds hold: the upper bound of (canary's error rate - control's) is below
+  ``max_error_increase``, that of (canary's slow share - control's) below ``latency_tolerance`` times 5 %. Both are
+  anytime-valid and need evidence: n requests without error are some.
 * *continue*: all else. "Cannot tell" is never healthy.
 * An alarm stays. ``healthy`` is said of one look.
 * Without a control (weight 0) only errors are judged, against what the control had in the steps before:
@@ -56,6 +57,7 @@ from tidegate.rollout.wealth import begin as stake
 CONTINUE, ALARM, HEALTHY = "continue", "alarm", "healthy"
 TESTS = ("errors", "latency", "predictions", "error bound", "latency bound")
 SETTLE, SLOW_SHARE, BURST, ALIKE = 100, 0.05, 1.0, 0.02
+SUSPECT = math.log(10)
 WIDE = "predictions with stable"
 ENOUGH = 40  # requests that an arm must have been expected to get before their absence says something
 
@@ -424,7 +426,8 @@ def _alarm(test: str, text: str, log: float, alpha: float) -> Finding:
     threshold = -math.log(alpha)
     said = f"{test}: {text}: e-value {_e(log)}, alarm at {_e(threshold)}"
     numbers = (("e_value", _exp(log)), ("threshold", _exp(threshold)))
-    return Finding(FAIL if log >= threshold else PASS, said, numbers)
+    outcome = FAIL if log >= threshold else CANNOT_TELL if log >= SUSPECT else PASS
+    return Finding(outcome, said, numbers)
 
 
 def logs(judgement: Judgement) -> dict[str, np.ndarray]:
