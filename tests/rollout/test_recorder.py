@@ -1,0 +1,192 @@
+"""The ledger's side of a rollout: once, by one controller, and without keeping anybody waiting; and its journal."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.servers import wait_until
+from tidegate.errors import StoreError
+from tidegate.registry.model import Entry, Registry
+from tidegate.registry.rollouts import ABORTED, PROMOTED, ROLLED_BACK, STEP
+from tidegate.rollout import state as machine
+from tidegate.rollout import trial as trials
+from tidegate.rollout.controller import Controller, Seams
+from tidegate.rollout.journal import STATE, Journal
+from tidegate.rollout.memory import Behaviour, MemoryFront
+from tidegate.rollout.recorder import Background, LedgerRecorder
+from tidegate.rollout.state import Order, Plan, Target
+from tidegate.store.memory import MemoryStore
+
+OLD, NEW = Target(1, "sha256:" + "a" * 64), Target(2, "sha256:" + "b" * 64)
+PLAN = Plan("r", "m", NEW, OLD)
+
+
+class Store(MemoryStore):
+    """Fails as it is told: before or after it has done it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails = ""
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        self.gate.wait(60)
+        if self.fails == "before":
+            raise StoreError("away")
+        done = super().put_new(key, data)
+        if self.fails == "after":
+            raise StoreError("the outcome is unknown")
+        return done
+
+
+@pytest.fixture
+def store() -> Store:
+    made = Store()
+    for target, alias in ((OLD, "champion"), (NEW, "challenger")):
+        said = {"version": target.version, "digest": target.digest, "kind": "file", "size": 1, "evidence": "sha256:e"}
+        verdict = {"outcome": "pass", "model": target.digest}
+        body = {**said, "verdict": verdict, "lineage": {}, "alias": alias}
+        Registry(made).transact("m", lambda _, b=body: Entry("version", b), actor="t")  # type: ignore[misc]
+    return made
+
+
+def body(event: str, generation: int, **more: Any) -> dict[str, Any]:
+    who = {"id": "r", "candidate": 2, "stable": 1, "controller": "c", "reason": "", "evidence": {}}
+    return {**who, "event": event, "generation": generation, "share": 0, "step": -1, **more}
+
+
+def begun(store: Store) -> LedgerRecorder:
+    recorder = LedgerRecorder(Registry(store), "m", "ann")
+    opened = machine.begin(PLAN, "c", 0).pending
+    assert opened
+    recorder.submit(opened)
+    assert recorder.poll().generation == 1
+    return recorder
+
+
+def events(store: Store) -> list[str]:
+    return [r.body["event"] for r in Registry(store).ledger.records("m") if r.kind == "rollout"]
+
+
+def test_a_record_that_was_written_and_reported_as_lost_is_found_and_not_written_twice(store: Store) -> None:
+    recorder = begun(store)
+    step = body(STEP, 2, step=0, share=500)
+    store.fails = "after"
+    recorder.submit(step)
+    assert (recorder.poll().generation, recorder.poll().trouble) == (1, "the outcome is unknown")
+    store.fails = ""
+    recorder.submit(step)
+    assert recorder.poll().generation == 2
+    assert events(store) == ["started", "step"]
+
+
+def test_what_another_controller_wrote_is_not_written_over(store: Store) -> None:
+    recorder = begun(store)
+    other = LedgerRecorder(Registry(store), "m", "bob")
+    other.submit(body(STEP, 2, step=0, share=500, controller="d"))
+    recorder.submit(body(STEP, 2, step=0, share=500))
+    refusal = recorder.poll().refusal
+    assert refusal
+    assert (refusal.superseded, "d wrote step" in refusal.reason) == (True, True)
+    recorder.submit(body(ROLLED_BACK, 2))
+    assert events(store) == ["started", "step", "rolled-back"], "but taking back is everybody's right"
+
+
+def test_a_record_that_would_damage_the_chain_is_refused_before_it_is_written(store: Store) -> None:
+    recorder = begun(store)
+    recorder.submit(body(PROMOTED, 2, share=500))
+    refusal = recorder.poll().refusal
+    assert refusal
+    assert "promotes after started" in refusal.reason
+    assert Registry(store).verify("m")
+
+
+def test_a_rollout_that_was_never_opened_leaves_nothing_to_take_back(store: Store) -> None:
+    recorder = LedgerRecorder(Registry(store), "m", "ann")
+    recorder.submit(body(ABORTED, 2))
+    assert (recorder.poll().generation, events(store)) == (2, [])
+
+
+def test_a_store_that_hangs_keeps_nobody_waiting(store: Store) -> None:
+    recorder = Background(begun(store))
+    store.gate.clear()
+    step = body(STEP, 2, step=0, share=500)
+    for _ in range(3):
+        recorder.submit(step)  # would hang here
+    assert recorder.poll().generation == 1
+    store.gate.set()
+    wait_until(lambda: recorder.poll().generation == 2)
+    assert events(store) == ["started", "step"]
+
+
+def test_a_store_that_was_away_is_asked_again(store: Store) -> None:
+    recorder = Background(begun(store))
+    store.fails = "before"
+    step = body(STEP, 2, step=0, share=500)
+    recorder.submit(step)
+    wait_until(lambda: recorder.poll().trouble == "away")
+    store.fails = ""
+
+    def written() -> bool:
+        recorder.submit(step)
+        return recorder.poll().generation == 2
+
+    wait_until(written)
+
+
+# The journal
+
+
+def played(looks: int) -> tuple[Controller, list[float]]:
+    now, store = [0.0], Store()
+    table = tuple(tuple(50 * (i == j) for j in range(4)) for i in range(4))
+    behaviours = {1: Behaviour(predictions=(0.25,) * 4), 2: Behaviour(predictions=(0.25,) * 4)}
+    front = MemoryFront(lambda: now[0], behaviours, OLD, 5000.0)
+    for target, alias in ((OLD, "champion"), (NEW, "challenger")):
+        said = {"version": target.version, "digest": target.digest, "kind": "file", "size": 1, "evidence": "sha256:e"}
+        whole = {**said, "verdict": {"outcome": "pass", "model": target.digest}, "lineage": {}, "alias": alias}
+        Registry(store).transact("m", lambda _, b=whole: Entry("version", b), actor="t")  # type: ignore[misc]
+    recorder = LedgerRecorder(Registry(store), "m", "ann")
+    seams = Seams(front, front, front, recorder, Journal(MemoryStore()), lambda: now[0])
+    controller = Controller(seams, machine.begin(PLAN, "c", 0), trials.begin(table))
+    for _ in range(looks):
+        controller.tick()
+        now[0] += 0.25
+    return controller, now
+
+
+def test_a_trial_that_is_read_back_goes_on_as_if_it_had_never_stopped() -> None:
+    controller, _ = played(20)
+    assert controller.trial.judgement
+    controller.seams.journal.save(controller.state, controller.trial)
+    loaded = controller.seams.journal.load()
+    assert loaded
+    state, trial = loaded
+    assert replace(state, at=controller.state.at, sights=controller.state.sights) == controller.state
+    assert json.dumps(trials.as_json(trial)) == json.dumps(trials.as_json(controller.trial))
+    seen, scores = controller.seams.router.observe(), controller.seams.scores.latest()
+    one, other = (trials.after(t, controller.state, seen, scores, 0.25) for t in (trial, controller.trial))
+    assert json.dumps(trials.as_json(one)) == json.dumps(trials.as_json(other))
+    assert trials.judged(one, state) == trials.judged(other, state)
+
+
+@pytest.mark.parametrize("spoil", [b"", b"x", b"{}", None])
+def test_a_journal_that_cannot_be_read_is_none(spoil: bytes | None) -> None:
+    controller, _ = played(3)
+    journal = controller.seams.journal
+    text = journal.store.get(STATE)
+    journal.store.put(STATE, text.replace(b'"m"', b'"n"', 1) if spoil is None else spoil)
+    assert journal.load() is None
+
+
+def test_an_order_is_of_one_rollout() -> None:
+    journal = Journal(MemoryStore())
+    assert journal.ordered("r") is None
+    journal.order("r", Order("abort", "ann", "hm"))
+    assert (journal.ordered("r"), journal.ordered("other")) == (Order("abort", "ann", "hm"), None)
