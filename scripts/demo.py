@@ -1,19 +1,31 @@
-"""The main job, end to end, on this machine: iris and fraud from data to a served prediction. Run by ``make demo``."""
+"""The main job, end to end, on this machine. Run by ``make demo``.
+
+iris and fraud from data to a served prediction; then fraud live: a better version takes over by itself, and one with a
+planted fault is taken back by itself.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 TIDEGATE = [sys.executable, "-m", "tidegate"]
 STORE = str(ROOT / ".tidegate" / "demo")
+ENV = {**os.environ, "PYTHONUNBUFFERED": "1", "XDG_STATE_HOME": str(ROOT / ".tidegate" / "demo-state")}
+RATE = 2000  # requests a second
+MARGIN = ["--latency-tolerance", "1"]  # at a fifth of the traffic that the policy is made for, and in a minute
+ROWS = ["-p", "rows=50000"]
+BETTER = {"max_iter": 150, "learning_rate": 0.05, "max_leaf_nodes": 8, "min_samples_leaf": 40, "l2_regularization": 5.0}
 IRIS_ROW = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 FRAUD_ROW = {
     "category": "electronics", "amount": 912.5, "distance_km": 640.0, "online": 1, "new_device": 1, "age_days": 220,
@@ -23,7 +35,7 @@ FRAUD_ROW = {
 
 def main() -> int:
     started = time.monotonic()
-    summaries = [story("iris", [], IRIS_ROW), story("fraud", ["-p", "rows=50000"], FRAUD_ROW)]
+    summaries = [story("iris", [], IRIS_ROW), story("fraud", ROWS, FRAUD_ROW), *live()]
     print(f"\n{'=' * 78}")
     for summary in summaries:
         for key, value in summary.items():
@@ -55,11 +67,106 @@ def story(name: str, parameters: list[str], row: dict[str, Any]) -> dict[str, An
     }
 
 
-def tidegate(*args: str, steps: bool = False) -> dict[str, Any]:
+def live() -> Iterator[dict[str, Any]]:
+    """Two rollouts of fraud under live traffic."""
+    print("\n== fraud: another candidate, trained longer", flush=True)
+    more = ["-p", f"hyper_parameters={json.dumps(BETTER)}"]
+    better = tidegate("run", "pipelines/fraud/pipeline.py", *ROWS, *more, "--json", steps=True)
+    with front() as url, traffic(url) as before:
+        yield rollout("better", other_than_champion(int(better["outputs"]["version"])), 0)
+        print("\n== rehearsal: the champion with a fault that its gate cannot see", flush=True)
+        bad = tidegate("run", "pipelines/rehearsal/pipeline.py", *ROWS, "--json", steps=True)
+        yield rollout("faulty", int(bad["outputs"]["version"]), 1)
+        asked = before()
+    yield {"live traffic": f"{asked['requests']:,} requests, {asked['failed']} failures seen by clients"}
+
+
+def other_than_champion(version: int) -> int:
+    """The version; where an earlier demo has made it champion, the one that it replaced."""
+    champion = tidegate("model", "show", "fraud@champion", "--json")["version"]
+    return version if version != champion else 1
+
+
+@contextmanager
+def front() -> Iterator[str]:
+    """The proxy before the champion, with the processes behind it."""
+    print("\n== fraud live: tidegate front fraud", flush=True)
+    log = (ROOT / ".tidegate" / "front.log").open("w")
+    with subprocess.Popen(
+        [*TIDEGATE, "front", "fraud", "--port", "0", "--store", STORE], cwd=ROOT, env=ENV, stdout=log
+    ) as run:
+        try:
+            yield ready(run)
+        finally:
+            run.send_signal(signal.SIGTERM)
+
+
+def ready(front: subprocess.Popen[Any]) -> str:
+    """Where the front answers, once its first server is ready."""
+    while front.poll() is None:
+        asked = [*TIDEGATE, "front", "status", "fraud", "--json"]
+        said = subprocess.run(asked, cwd=ROOT, env=ENV, capture_output=True, text=True)
+        if not said.returncode and (found := json.loads(said.stdout))["arms"]["stable"]["ready"]:
+            return str(found["url"])
+        time.sleep(0.2)
+    raise SystemExit(f"the front ended: {ROOT}/.tidegate/front.log says why")
+
+
+@contextmanager
+def traffic(url: str) -> Iterator[Any]:
+    """Requests until it is left; what is given counts them, and ends them."""
+    summary = ROOT / ".tidegate" / "traffic.json"
+    summary.unlink(missing_ok=True)
+    with subprocess.Popen([sys.executable, str(ROOT / "scripts" / "traffic.py"), url, str(RATE), str(summary)]) as run:
+
+        def ended() -> dict[str, Any]:
+            run.send_signal(signal.SIGTERM)
+            run.wait()
+            return dict(json.loads(summary.read_text()))
+
+        try:
+            yield ended
+        finally:
+            run.terminate()
+
+
+def rollout(kind: str, version: int, expected: int) -> dict[str, Any]:
+    """Start a rollout, show how it goes, and say how it ended."""
+    print(f"\n== tidegate rollout start fraud:{version}", flush=True)
+    began = time.monotonic()
+    words = [
+        "rollout",
+        "start",
+        f"fraud:{version}",
+        "--again",
+        "--rollback-window",
+        "3s",
+        *MARGIN,
+        "--store",
+        STORE,
+        "--json",
+    ]
+    done = subprocess.run([*TIDEGATE, *words], cwd=ROOT, env=ENV, stdout=subprocess.PIPE, text=True)
+    took = time.monotonic() - began
+    if done.returncode != expected:
+        raise SystemExit(
+            f"the {kind} version was to end with {expected}, and ended with {done.returncode}: {done.stdout}"
+        )
+    outcome = json.loads(done.stdout)
+    said = [r for r in tidegate("rollout", "history", "fraud", "--json") if r["id"] == outcome["id"]]
+    ledger = " → ".join(f"{r['event']} {r['share'] / 100:g} %" for r in said)
+    return {
+        f"{kind}": f"fraud version {version}: {outcome['outcome']} after {took:.0f} s",
+        "why": outcome["reason"],
+        "ledger": ledger,
+    }
+
+
+def tidegate(*args: str, steps: bool = False) -> Any:
     """Run a command of tidegate that prints JSON; show how its steps end as they end."""
     command = [*TIDEGATE, *args, "--store", STORE]
     with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE if steps else None, text=True
+        command, cwd=ROOT, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE if steps else None, text=True
     ) as run:
         said = []
         for line in run.stderr or ():
@@ -70,8 +177,7 @@ def tidegate(*args: str, steps: bool = False) -> dict[str, Any]:
     if run.returncode:
         print("".join(said[-15:]), file=sys.stderr)
         raise SystemExit(run.returncode)
-    found: dict[str, Any] = json.loads(out)
-    return found
+    return json.loads(out)
 
 
 def ask(name: str, row: dict[str, Any]) -> tuple[str, str]:

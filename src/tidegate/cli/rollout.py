@@ -51,6 +51,12 @@ def command() -> None:
 @click.argument("model", metavar="NAME[:VERSION|@ALIAS]")
 @click.option("--step", "steps", metavar="PERCENT,…", help="Shares, such as 5,25,50,100; 100 alone is blue/green.")
 @click.option("--deadline", metavar="TIME", help="Of each step, such as 15m; the policy's by default.")
+@click.option("--rollback-window", metavar="TIME",
+              help="How long the version before stays warm and is judged against; the policy's by default.")  # fmt: skip
+@click.option("--max-error-increase", type=click.FloatRange(0, 1, min_open=True), metavar="SHARE",
+              help="How much higher than the control's its error rate may be; the policy's by default.")  # fmt: skip
+@click.option("--latency-tolerance", type=click.FloatRange(0, 10, min_open=True), metavar="SHARE",
+              help="How many more slow answers it may give, such as 0.25; the policy's by default.")  # fmt: skip
 @click.option("--rate", type=click.FloatRange(1e-6), metavar="N", help="Requests a second to expect; else measured.")
 @click.option("--again", is_flag=True, help="Also a version that was taken back the last time.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, and end.")
@@ -58,8 +64,9 @@ def command() -> None:
 @_STORE
 @_JSON
 def start(
-    model: str, steps: str | None, deadline: str | None, rate: float | None, again: bool, dry_run: bool, detach: bool,
-    store: str | None, as_json: bool,
+    model: str, steps: str | None, deadline: str | None, rollback_window: str | None,
+    max_error_increase: float | None, latency_tolerance: float | None, rate: float | None, again: bool,
+    dry_run: bool, detach: bool, store: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Begin a rollout, or go on with the one that is open; NAME alone means its challenger.
 
@@ -76,9 +83,15 @@ def start(
             _check_same(place, going_on[0], model, ref)
             click.echo(f"goes on with {going_on[0].plan.id}: {going_on[0].phase}", err=True)
             return _run(place, going_on, as_json)
-        opening = open_rollout(
-            place.registry, name, ref, steps=_shares(steps), deadline=_deadline(deadline), again=again
-        )
+        changes = {
+            "steps": _shares(steps) or None,
+            "deadline": _span(deadline, 1.0, "--deadline"),
+            "rollback_window": _span(rollback_window, 0.0, "--rollback-window"),
+            "max_error_increase": max_error_increase,
+            "latency_tolerance": latency_tolerance,
+        }
+        said = {name: value for name, value in changes.items() if value is not None}
+        opening = open_rollout(place.registry, name, ref, said, again=again)
         begun = begin(place, opening)
         needs = check_exposure(opening.plan, measure(place, rate))
         click.echo("\n".join(plan_lines(opening, needs)), err=True)
@@ -106,8 +119,8 @@ def _shares(text: str | None) -> tuple[int, ...]:
         raise UsageError(f"--step is {text!r}", allowed="Percentages, such as 5,25,50,100.") from e
 
 
-def _deadline(text: str | None) -> float:
-    return rollout_policy.span(text, 1.0, rollout_policy.LONGEST, "--deadline") if text else 0.0
+def _span(text: str | None, least: float, name: str) -> float | None:
+    return rollout_policy.span(text, least, rollout_policy.LONGEST, name) if text else None
 
 
 def _run(place: Place, begun: tuple[State, Any], as_json: bool) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,7 +47,7 @@ def split(reference: str) -> tuple[str, str]:
 
 
 def open_rollout(
-    registry: Registry, name: str, ref: str, *, steps: tuple[int, ...] = (), deadline: float = 0.0, again: bool = False
+    registry: Registry, name: str, ref: str, changes: Mapping[str, Any] | None = None, *, again: bool = False
 ) -> Opening:
     """Return the rollout of a version of a model against its champion.
 
@@ -54,8 +55,7 @@ def open_rollout(
         registry: where they are.
         name: the model.
         ref: the candidate: a number or an alias.
-        steps: in the place of the policy's.
-        deadline: the same.
+        changes: rules in the place of the policy's, for this rollout; the ledger holds what was in force.
         again: also a version that was taken back the last time.
 
     Raises:
@@ -70,8 +70,7 @@ def open_rollout(
         may_serve(state, version)
     _check_last(state, candidate, again)
     said, notes = _evidence(registry, candidate)
-    rules = _rules(said)
-    rules = replace(rules, steps=steps or rules.steps, deadline=deadline or rules.deadline)
+    rules = replace(_rules(said), **(changes or {}))
     table = _table(said, champion)
     if table is None:
         notes += (f"predictions are not compared: the evidence of version {candidate.version} has no table of them "
