@@ -1,6 +1,8 @@
 """Who may change a front's weights: the newest generation, which lies in the proxy itself and in ``weights.json``.
 
-A lock makes "look at the generation, then set" one step for any number of controllers of this machine.
+A lock makes "look at the generation, then set" one step for any number of controllers of this machine. Who only takes
+traffic away does not wait long for it: a process that was stopped with the lock in its hands must not keep a candidate
+in traffic. Should it go on, it may set once what it was about to, and finds at its next look that it was overruled.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from tidegate.rollout.front.files import locked
 from tidegate.rollout.front.weights import Weights, commit, committed
 
 LOCK = "weights.lock"
+PATIENCE = 0.5  # seconds; a change takes milliseconds
 
 
 class InForce(Protocol):
@@ -39,10 +42,17 @@ def change(folder: Path, proxy: InForce, wanted: Weights) -> None:
 
     Raises:
         Conflict: somebody newer is in charge.
-        ServerError: see ``InForce``, ``commit``.
+        ServerError: see ``InForce``, ``commit``; or somebody who does not go on holds the lock (code ``front-held``).
     """
-    with locked(folder / LOCK):
+    with locked(folder / LOCK, PATIENCE) as held:
         kept = committed(folder)
+        if not held and wanted.gives_more_than(kept):
+            raise ServerError(
+                f"another process has held {folder / LOCK} for {PATIENCE:g} s",
+                allowed="A controller that runs; one that was stopped holds up whoever gives more traffic.",
+                hint=f"fuser {folder / LOCK} says which",
+                code="front-held",
+            )
         check_fence(wanted, kept)
         try:
             now = proxy.weights()
@@ -64,9 +74,9 @@ def restore(folder: Path, proxy: InForce, arms: Collection[str]) -> None:
     Raises:
         ServerError: see ``InForce``.
     """
-    with locked(folder / LOCK):
+    with locked(folder / LOCK, PATIENCE) as held:
         kept, now = committed(folder), proxy.weights()
-        if kept.generation == now.generation and kept != now and kept.among(arms) == kept:
+        if held and kept.generation == now.generation and kept != now and kept.among(arms) == kept:
             proxy.force(kept)
 
 

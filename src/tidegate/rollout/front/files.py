@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tidegate.errors import Damaged
+
+PAUSE = 0.01
 
 
 def read(file: Path) -> dict[str, Any] | None:
@@ -45,8 +49,23 @@ def write(file: Path, content: Any) -> None:
 
 
 @contextmanager
-def locked(file: Path) -> Iterator[None]:
-    """Hold a lock that the system releases when its holder dies."""
+def locked(file: Path, patience: float = math.inf) -> Iterator[bool]:
+    """Hold a lock that the system releases when its holder dies; False where it was not to be had.
+
+    Args:
+        file: of the lock.
+        patience: seconds to wait for it: a holder that was stopped holds it for ever.
+    """
+    end = time.monotonic() + patience
     with file.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        while not (held := _taken(lock.fileno(), waits=patience == math.inf)) and time.monotonic() < end:
+            time.sleep(PAUSE)
+        yield held
+
+
+def _taken(fd: int, *, waits: bool) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
