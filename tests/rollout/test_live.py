@@ -140,3 +140,20 @@ def test_without_a_front_there_is_nothing_to_steer() -> None:
         assert (code, f"tidegate front {NAME}" in err) == (3, True), err
         code, _, err = place.run("rollback", NAME)
         assert (code, "no rollout of fraud is open" in err) == (2, True), err
+
+
+def test_a_monitor_tells_drift_of_what_a_front_serves() -> None:
+    with placed() as place:
+        place.register("champion")
+        place.front()
+        with traffic(place.port, BODY.replace(b"1.0", b"9.0")) as answers:
+            wait_until(lambda: seen_by_monitor(place) >= 200)
+        code, out, err = place.run("monitor", NAME, "--once", "--min-rows", "200", "--json")
+        assert (code, json.loads(out)["drifted"], answers.failed) == (1, ["predictions"], 0), out + err
+        assert place.run("data", "pin", f"drift:{NAME}")[1].startswith(f"drift:{NAME}:1#digest=sha256:")
+
+
+def seen_by_monitor(place: Place) -> int:
+    _, out, err = place.run("monitor", NAME, "--once", "--min-rows", "1", "--psi", "1000", "--json")
+    assert out, err
+    return int(json.loads(out).get("rows", 0))
