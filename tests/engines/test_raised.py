@@ -24,6 +24,8 @@ Traceback (most recent call last):
         (TRACE + "kfp.Problem", "kfp.Problem"),
         (TRACE + "ValueError: first\n\nDuring handling\n\n" + TRACE + "KeyError: 'k'", "KeyError: 'k'"),
         (TRACE + "ValueError: once\n== attempt 2\nkilled quietly", None),
+        (TRACE + "ValueError: no\n[KFP Executor 1 INFO]: read late\n{\n}", "ValueError: no"),
+        (TRACE + "ValueError: no\n[KFP Executor 1 INFO]: late\n== attempt 2\nkilled quietly", None),
         ("no traceback", None),
         ("Traceback (most recent call last):\n", None),
         (TRACE, None),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from tidegate.author.step import is_machinery
@@ -12,6 +13,7 @@ from tidegate.author.step import is_machinery
 _TRACEBACK = "Traceback (most recent call last):\n"
 _ATTEMPT = "\n== attempt "  # what follows it is another try
 _RAISED = re.compile(r"[A-Za-z_][\w.]*(?::|$)")
+_KFP = "[KFP Executor "
 _FRAME = re.compile(r'  File "(.+)", line (\d+)(?:, in (.+))?')
 
 
@@ -29,8 +31,9 @@ def raised(text: str) -> Raised | None:
     lines = trace.splitlines()
     last_frame = max((i for i, line in enumerate(lines) if line.startswith('  File "')), default=-1)
     end = next((i for i in range(last_frame + 1, len(lines)) if not lines[i].startswith("  ")), len(lines))
-    said = "\n".join(lines[end:])
-    if not found or last_frame < 0 or not _RAISED.match(said) or _ATTEMPT in said:
+    # what kfp says of itself goes to the other pipe, of which the last may be read late
+    said = "\n".join(takewhile(lambda line: not line.startswith(_KFP), lines[end:]))
+    if not found or last_frame < 0 or not _RAISED.match(said) or _ATTEMPT in trace:
         return None
     return Raised(said, [f for f in _frames(lines[:end]) if not is_machinery(f["file"])])
 

@@ -79,5 +79,6 @@ def plain(text: str = "plain") -> str:
     return say(text=text).output
 
 
-SECONDS = {"deleted": 25.0, "outlives": 20.0, "offline": 10.0, "restarted": 40.0, "stopped": 100.0}
+# a pod has 30 s to end: what is deleted must not be able to finish in them
+SECONDS = {"deleted": 45.0, "outlives": 20.0, "offline": 10.0, "restarted": 40.0, "stopped": 100.0}
 FLOWS = [eats, fills, imageless, secretless, overtime, plain, *(waiting(n, s) for n, s in SECONDS.items())]
