@@ -161,10 +161,17 @@ def test_servers_of_one_version_are_one_window(store: MemoryStore) -> None:
     assert (seen.rows, seen.drifted) == (1200, [])
 
 
-def test_servers_of_different_versions_are_refused(store: MemoryStore) -> None:
-    with pytest.raises(ConfigError) as e:
-        watching(store, Served(digest(store)), Served(digest(store, 2))).turn()
-    assert e.value.code == "versions-differ"
+def test_while_a_version_takes_over_nothing_is_told_and_the_monitor_goes_on(store: MemoryStore) -> None:
+    old, new = Served(digest(store)), Served(digest(store, 2))
+    old.answers(2000, 5)
+    monitor = watching(store, old, new)
+    with pytest.raises(ServerError) as e:
+        monitor.turn()
+    assert (e.value.code, Drifts(store).newest("m")) == ("versions-differ", None)
+    new.digest = old.digest
+    seen = monitor.turn()
+    assert seen
+    assert (seen.rows, seen.drifted) == (2000, ["amount"])
 
 
 def test_a_version_without_a_profile_says_so(store: MemoryStore) -> None:

@@ -192,8 +192,9 @@ class Monitor:
         """Look once; return what was seen, None where there are too few rows yet, which then count at the next turn.
 
         Raises:
-            ServerError: a server cannot be read; nothing is lost, the next turn's window is longer.
-            ConfigError: two servers serve different versions (code ``versions-differ``), or it has no profile.
+            ServerError: a server cannot be read, or two serve different versions (code ``versions-differ``); nothing is
+                lost, the next turn's window is longer.
+            ConfigError: the version has no profile.
         """
         samples = {name: source.read() for name, source in self.sources().items()}
         if not samples:
@@ -209,7 +210,7 @@ class Monitor:
     def _profile(self, samples: Sequence[Sample]) -> tuple[Version, Profile]:
         digests = sorted({s.digest for s in samples})
         if len(digests) > 1:
-            raise ConfigError(
+            raise ServerError(  # as for a moment while a version takes over: trouble that passes
                 f"the servers serve different bytes: {', '.join(d[:19] + '…' for d in digests)}",
                 allowed="Servers of one version; a canary is the rollout's to watch.",
                 code="versions-differ",
