@@ -2,7 +2,7 @@
 
 import pytest
 
-from tidegate.engines.argo.nodes import Node, by_signal, ended_early, lost, path_of, steps
+from tidegate.engines.argo.nodes import Node, by_signal, ended_early, lost, overran, path_of, steps
 
 OWN = {"code": "step-terminated", "message": "the step was told to end"}
 
@@ -73,3 +73,12 @@ def test_of_a_step_in_a_dag_that_was_tried_again_the_last_try_counts() -> None:
             last: tried("2026-01-01T00:01:00Z", "Succeeded"),
         }
         assert steps({"status": {"nodes": dict(sorted(nodes.items()))}})["sub/a"].id == last
+
+
+@pytest.mark.parametrize(("seconds", "late"), [(40, True), (39, True), (25, False)])
+def test_a_pod_that_the_kubelet_ended_as_the_run_s_time_was_over_overran_with_it(seconds: int, late: bool) -> None:
+    workflow = {"spec": {"activeDeadlineSeconds": 40}, "status": {"startedAt": "2026-01-01T00:00:00Z"}}
+    ended = Node("run-1", "train", "Failed", "train", finished=f"2026-01-01T00:00:{seconds:02}Z")
+    assert overran(workflow, ended) is late
+    assert not overran({"spec": {}, "status": workflow["status"]}, ended)
+    assert not overran(workflow, Node("run-1", "train", "Running", "train"))

@@ -38,7 +38,6 @@ from tidegate.store.runs import RunRecord, Runs, StepRecord
 
 STOP, DETACH = "stop", "detach"
 STUCK_SECONDS = 60.0
-RUN_TIMEOUT = "run-timeout"
 LAST_WORDS = 4
 _LAST = re.compile(r"Error: exit status \d+")  # Argo's last line behind a command that failed
 PATIENCE_SECONDS = 600.0
@@ -325,9 +324,10 @@ class _Watch:
     def _why(self, node: nodes.Node) -> Mapping[str, Any]:
         """Why a step that recorded nothing failed: Argo's words, and the last ones of the container that failed."""
         error = nodes.lost(node, self.namespace)
-        if error["code"] == RUN_TIMEOUT:
-            seconds = self.latest.get("spec", {}).get("activeDeadlineSeconds")
-            return {**error, "message": f"the run took longer than its {seconds} s; {error['message']}"}
+        late = error["code"] == nodes.STEP_TIMEOUT and nodes.overran(self.latest, node)
+        if late or error["code"] == nodes.RUN_TIMEOUT:
+            found = f"the run took longer than its {nodes.deadline(self.latest)} s; {error['message']}"
+            return {**error, "code": nodes.RUN_TIMEOUT, "message": found}
         container = re.match(r"([\w-]+): Error \(exit code", node.message)
         said = container and (self._last_words(node, container[1]) or self._last_words(node, BESIDE))
         return {**error, "tail": said} if said else error

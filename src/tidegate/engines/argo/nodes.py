@@ -7,6 +7,7 @@ import gzip
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from tidegate.engines.argo import stuck
@@ -14,16 +15,19 @@ from tidegate.engines.argo.cluster import Object
 from tidegate.plan.events import FAILED, RUNNING, SUCCEEDED
 
 STATES = {"Succeeded": SUCCEEDED, "Failed": FAILED, "Error": FAILED, "Running": RUNNING}
+OTHER, TERMINATED, KILLED = "pod-failed", "step-terminated", "pod-killed"
+STEP_TIMEOUT, RUN_TIMEOUT = "step-timeout", "run-timeout"
+_ROUNDED_SECONDS = 2  # Argo gives a pod what the run has left in whole seconds, and keeps times in such
 _CAUSES = {
-    "Step exceeded its deadline": "run-timeout",  # the Workflow's: a pod's own is worded otherwise
+    "Step exceeded its deadline": RUN_TIMEOUT,  # the Workflow's: a pod's own is worded otherwise
     "exceeded quota": "pod-quota",
     "is forbidden": "pod-refused",
     "CreateContainer": "pod-config",
     "EmptyDir volume": "pod-lost",
     "low on resource": "pod-lost",
     "OOMKilled": "step-memory",
-    "DeadlineExceeded": "step-timeout",
-    "deadline": "step-timeout",
+    "DeadlineExceeded": STEP_TIMEOUT,
+    "deadline": STEP_TIMEOUT,
     "ErrImage": "argo-image",
     "ImagePull": "argo-image",
     "InvalidImage": "argo-image",
@@ -32,7 +36,6 @@ _CAUSES = {
     "Evicted": "pod-lost",
     "(exit code 137)": "pod-killed",
 }
-OTHER, TERMINATED, KILLED = "pod-failed", "step-terminated", "pod-killed"
 _TOLD = {
     TERMINATED: "; it was told to end: its pod was deleted, or the run was stopped",
     KILLED: "; it was killed: its pod was deleted and did not end in time, or its node lacked memory or went away",
@@ -49,6 +52,7 @@ class Node:
     template: str
     message: str = ""
     tries: bool = False
+    finished: str = ""
 
     @property
     def pod(self) -> str:
@@ -98,7 +102,7 @@ def _steps(workflow: Object) -> Iterator[Node]:
         if "step" in given and node.get("type") in ("Pod", "Retry"):
             yield Node(
                 id_, str(given["step"]), node.get("phase", ""), node.get("templateName", ""), node.get("message", ""),
-                node["type"] == "Retry",
+                node["type"] == "Retry", node.get("finishedAt") or "",
             )  # fmt: skip
 
 
@@ -109,6 +113,20 @@ def root_phase(workflow: Object) -> str:
     phase: str = root.get("phase") or ""
     over = status.get("phase") in ("Failed", "Error") or status.get("finishedAt")
     return phase if phase in ("Succeeded", "Failed", "Error") else str(status.get("phase", "")) if over else ""
+
+
+def overran(workflow: Object, node: Node) -> bool:
+    """Whether the whole run's time was over when a pod ended: Argo makes it the pod's own, the kubelet may be first."""
+    started, seconds = workflow.get("status", {}).get("startedAt"), deadline(workflow)
+    if not (started and seconds and node.finished):
+        return False
+    took = datetime.fromisoformat(node.finished) - datetime.fromisoformat(started)
+    return took.total_seconds() >= seconds - _ROUNDED_SECONDS
+
+
+def deadline(workflow: Object) -> int:
+    """The seconds that a run may take; 0 where nothing is said."""
+    return int(workflow.get("spec", {}).get("activeDeadlineSeconds") or 0)
 
 
 def lost(node: Node, namespace: str) -> dict[str, Any]:
