@@ -16,6 +16,9 @@ PINS = {
     "kedro": ["kedro==1.7.0"],
     "dvc": ["dvc==3.67.1"],
     "metaflow": ["metaflow==2.19.39"],
+    "mlflow": ["mlflow==3.17.2", "onnxruntime==1.32.0"],
+    "bentoml": ["bentoml==1.4.40", "onnxruntime==1.32.0"],
+    "mlserver": ["mlserver==1.7.1", "onnxruntime==1.32.0"],
     # this checkout, as a wheel
     "tidegate": [f"{ROOT}[kfp]", "kfp==2.17.0"],
 }

@@ -8,6 +8,8 @@ Open Inference Protocol JSON, and each scores the requests of one tick of its ev
 * ``tidegate``: ``tidegate serve`` as it is, with metrics and the log of a sample
 * ``bare``: the same connections with a handler that checks, counts and logs nothing
 * ``granian``, ``granian-embed``, ``uvicorn``: that handler there; uvicorn with httptools, all with uvloop, where there is one
+* ``mlflow``, ``bentoml``, ``mlserver``: the same graph by the same onnxruntime in those servers, each in an environment of its
+  own, without batching, in the form of request that is theirs
 
 In turn, A B C A B C …; the load is ``wrk``'s, with one thread. CPU is that of the server's processes. Rates depend on what
 else the machine does; CPU a request less so.
@@ -30,13 +32,14 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from environments import PINS, environment
 
 from tidegate.registry.signature import DATATYPES
 
@@ -45,8 +48,25 @@ ROW = {
     "count_1h": 3, "count_24h": 4, "sum_24h": 1290.0, "since_last_h": 0.2, "amount_ratio": 9.5, "hour": 3, "weekday": 6,
 }  # fmt: skip
 PATH = "/v2/models/fraud/infer"
-CONTENDERS = ("tidegate", "bare", "granian", "granian-embed", "uvicorn")
+OURS = ("tidegate", "bare", "granian", "granian-embed", "uvicorn")
+PEERS = ("mlflow", "bentoml", "mlserver")
+CONTENDERS = (*OURS, *PEERS)
 TICK = 64
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a benchmark finds what it needs.
+
+    Attributes:
+        store: has the model ``fraud``.
+        model: that model's folder.
+        scripts: of ``wrk``, by contender.
+    """
+
+    store: str
+    model: Path
+    scripts: Path
 
 
 @dataclass(frozen=True)
@@ -203,24 +223,39 @@ def _runner() -> Any:
     return asyncio.run
 
 
-def command(name: str, store: str, port: int) -> list[str]:
+def command(name: str, place: Place, port: int) -> list[str]:
     if name == "tidegate":
-        return [sys.executable, "-m", "tidegate", "serve", "fraud", "--store", store, "--port", str(port)]
-    return [sys.executable, __file__, store, "--be", name, "--port", str(port)]
+        return [sys.executable, "-m", "tidegate", "serve", "fraud", "--store", place.store, "--port", str(port)]
+    if name in PEERS:
+        script = Path(__file__).parent / "peers" / f"serve_{name}.py"
+        return [environment(name).python, str(script), str(place.model), str(port)]
+    return [sys.executable, __file__, place.store, "--be", name, "--port", str(port)]
+
+
+def asked(name: str, place: Place) -> tuple[str, str]:
+    """The path and the body of a request, in the form that a contender takes."""
+    if name == "mlflow":
+        return "/invocations", json.dumps({"dataframe_records": [ROW]})
+    if name == "bentoml":
+        return "/predict", json.dumps({"rows": [ROW]})
+    inputs = json.loads((place.model / "signature.json").read_text())["inputs"]
+    tensors = [{"name": t["name"], "shape": [1], "datatype": t["datatype"], "data": [ROW[t["name"]]]} for t in inputs]
+    return PATH, json.dumps({"inputs": tensors})
 
 
 @contextmanager
-def running(name: str, store: str, port: int, asked: bytes) -> Iterator[int]:
-    """A contender while the block runs, which is given its pid."""
+def running(name: str, place: Place, port: int) -> Iterator[int]:
+    """A contender while the block runs, which is given the id of its session."""
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), env.get("PYTHONPATH", "")])
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command(name, store, port), env=env, **quiet) as server:  # type: ignore[call-overload]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    words = command(name, place, port)
+    with subprocess.Popen(words, env=env if name in OURS else _clean(env), **quiet) as server:  # type: ignore[call-overload]
         try:
-            end = time.monotonic() + 60
-            while not _answers(port, asked):
+            end = time.monotonic() + 120
+            while not _answers(port, *asked(name, place)):
                 if server.poll() is not None or time.monotonic() > end:
-                    raise SystemExit(f"{name} does not start: {' '.join(command(name, store, port))}")
+                    raise SystemExit(f"{name} does not start: {' '.join(words)}")
                 time.sleep(0.05)
             yield server.pid
         finally:
@@ -229,38 +264,53 @@ def running(name: str, store: str, port: int, asked: bytes) -> Iterator[int]:
                 server.wait(10)
             except subprocess.TimeoutExpired:
                 server.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
 
 
-def _answers(port: int, asked: bytes) -> bool:
+def _clean(env: dict[str, str]) -> dict[str, str]:
+    return {k: v for k, v in env.items() if k != "PYTHONPATH"}
+
+
+def _answers(port: int, path: str, body: str) -> bool:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", body.encode(), {"content-type": "application/json"}
+    )
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{PATH}", asked, timeout=5) as response:
+        with urllib.request.urlopen(request, timeout=5) as response:
             return bool(response.status == 200)
     except OSError:
         return False
 
 
-def cpu(pid: int) -> float:
-    """CPU seconds of a process and its children, so far."""
+def cpu(session: int) -> float:
+    """CPU seconds of the processes of a session, so far."""
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if int(stat.parent.name) == pid or int(fields[1]) == pid:
+        if int(fields[3]) == session:
             ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def measure(name: str, store: str, asked: str, script: Path, seconds: int, connections: int) -> Sample:
+def measure(name: str, place: Place, seconds: int, connections: int) -> Sample:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    with running(name, store, port, asked.encode()) as pid:
-        load(port, script, 1, connections)
-        before = cpu(pid)
-        said = load(port, script, seconds, connections)
-        used = cpu(pid) - before
+    path, body = asked(name, place)
+    script = place.scripts / f"{name}.lua"
+    script.write_text(
+        f'wrk.method = "POST"\nwrk.headers["content-type"] = "application/json"\nwrk.body = [=[{body}]=]\n'
+    )
+    url = f"http://127.0.0.1:{port}{path}"
+    with running(name, place, port) as session:
+        load(url, script, 1, connections)
+        before = cpu(session)
+        said = load(url, script, seconds, connections)
+        used = cpu(session) - before
     requests = int(re.findall(r"(\d+) requests in", said)[0])
     failed = int((re.findall(r"Non-2xx or 3xx responses: (\d+)", said) or ["0"])[0])
     p99, unit = re.findall(r"99%\s+([\d.]+)(us|ms|s)", said)[0]
@@ -268,19 +318,21 @@ def measure(name: str, store: str, asked: str, script: Path, seconds: int, conne
     return Sample(rate, float(p99) * {"us": 1e-3, "ms": 1, "s": 1e3}[unit], used / max(requests, 1) * 1e6, failed)
 
 
-def load(port: int, script: Path, seconds: int, connections: int) -> str:
-    words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", "-s", str(script)]
-    done = subprocess.run([*words, f"http://127.0.0.1:{port}{PATH}"], capture_output=True, text=True, check=True)
-    return done.stdout
+def load(url: str, script: Path, seconds: int, connections: int) -> str:
+    words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", "-s", str(script), url]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
-def body(store: str) -> str:
-    from tidegate.serve.load import load_version
+def export(store: str, folder: Path) -> Path:
+    """Write the model's folder, for those who do not know our registry."""
+    from tidegate.serve.find import find_version
+    from tidegate.store.blobs import Blobs
     from tidegate.store.open import open_store
 
-    inputs = load_version(open_store(store), "fraud").scorer.signature.inputs
-    tensors = [{"name": t.name, "shape": [1], "datatype": t.datatype, "data": [ROW[t.name]]} for t in inputs]
-    return json.dumps({"inputs": tensors})
+    opened = open_store(store)
+    version = find_version(opened, "fraud")
+    Blobs(opened).fetch(version.digest, folder / "model", kind=version.kind)
+    return folder / "model"
 
 
 def main() -> int:
@@ -291,38 +343,44 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=CONTENDERS)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--be", choices=CONTENDERS[1:], help=argparse.SUPPRESS)
+    parser.add_argument("--be", choices=OURS[1:], help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     said = parser.parse_args()
     if said.be:
         globals()[f"serve_{said.be.replace('-', '_')}"](said.store, said.port)
         return 0
-    found: dict[str, list[Sample]] = {name: [] for name in said.only}
+    there = [name for name in said.only if name in OURS or _installed(name)]
+    found: dict[str, list[Sample]] = {name: [] for name in there}
     with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder) / "post.lua"
-        asked = body(said.store)
-        script.write_text(
-            f'wrk.method = "POST"\nwrk.headers["content-type"] = "application/json"\nwrk.body = [=[{asked}]=]\n'
-        )
+        place = Place(said.store, export(said.store, Path(folder)), Path(folder))
         for _ in range(said.rounds):
-            for name in said.only:
-                found[name].append(measure(name, said.store, asked, script, said.seconds, said.connections))
+            for name in there:
+                found[name].append(measure(name, place, said.seconds, said.connections))
     print(f"{said.connections} connections, median of {said.rounds} rounds of {said.seconds} s, [least..most]")
     for name, samples in found.items():
-        print(row(name, samples))
+        print(row(name, samples, found.get("tidegate", samples)))
     if said.json:
         said.json.write_text(json.dumps({n: [asdict(s) for s in samples] for n, samples in found.items()}, indent=1))
     return 0
 
 
-def row(name: str, samples: list[Sample]) -> str:
+def _installed(name: str) -> bool:
+    made = environment(name)
+    if made.trouble:
+        print(f"{name:<14} {', '.join(PINS[name])} {made.trouble}")
+    return not made.trouble
+
+
+def row(name: str, samples: list[Sample], ours: list[Sample]) -> str:
+    """A contender's figures, and how many times its rate ours is."""
     rates = [s.rate for s in samples]
     middle = {f: statistics.median(getattr(s, f) for s in samples) for f in ("rate", "p99_ms", "cpu_us")}
+    ratio = statistics.median(s.rate for s in ours) / middle["rate"]
     spread = f"[{min(rates):.0f}..{max(rates):.0f}]"
     failed = sum(s.failed for s in samples)
     return (
         f"{name:<14} {middle['rate']:>8.0f} req/s {spread:<16} p99 {middle['p99_ms']:>7.2f} ms"
-        f"  {middle['cpu_us']:>6.1f} us of CPU a request  {failed} failed"
+        f"  {middle['cpu_us']:>6.1f} us of CPU a request  {failed} failed  tidegate: {ratio:.2f} x"
     )
 
 

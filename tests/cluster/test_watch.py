@@ -56,8 +56,23 @@ def own_space(own_bucket: Bucket, tmp_path: Path) -> Iterator[Space]:
 @pytest.fixture
 def watchers(own_space: Space, own_bucket: Bucket, root: Path, tmp_path: Path) -> str:
     """Two watchers, as manifests/watch has them; the Deployment's name."""
+    quick = f"--no-mirror, --poll, '{POLL}', --quiet, '{QUIET}', --lease, '20']"
+    applied("deployment.yaml", {"--no-mirror]": quick}, own_space, own_bucket, root, tmp_path / "watch")
+    kubectl("--namespace", own_space.name, "rollout", "status", "deployment/tidegate-watch", "--timeout=180s")
+    return "deployment/tidegate-watch"
+
+
+@pytest.fixture
+def looks(own_space: Space, own_bucket: Bucket, root: Path, tmp_path: Path) -> None:
+    """A look every minute, as manifests/watch has it for Argo."""
+    quick = {"*/5 * * * *": "* * * * *", "--once]": f"--once, --quiet, '{QUIET}']"}
+    applied("cron-workflow.yaml", quick, own_space, own_bucket, root, tmp_path / "watch")
+
+
+def applied(manifest: str, changes: dict[str, str], space: Space, bucket: Bucket, root: Path, folder: Path) -> None:
+    """Do what kustomization.yaml tells its readers to do, with one of the manifests that it offers."""
     build_families(root, setting.BASE, "watch")
-    families, folder = read_lock(root).families, tmp_path / "watch"
+    families = read_lock(root).families
     shutil.copytree(MANIFESTS.parent / "watch", folder)
     launcher, watch = families["base"].image, families["watch"].image
     (folder / "pipeline.py").write_text(PIPELINE.replace("IMAGE", launcher))
@@ -65,15 +80,16 @@ def watchers(own_space: Space, own_bucket: Bucket, root: Path, tmp_path: Path) -
     subprocess.run(command, cwd=folder, check=True, env={"PYTHONPATH": ":".join(sys.path)})
     said = yaml.safe_load((folder / "kustomization.yaml").read_text())
     name, _, digest = watch.partition("@")
-    said |= {"namespace": own_space.name, "images": [{"name": "tidegate-watch", "newName": name, "digest": digest}]}
-    said["configMapGenerator"][0]["literals"] = [f"DATA=data={own_bucket.uri}/given/rows"]
+    said |= {"namespace": space.name, "images": [{"name": "tidegate-watch", "newName": name, "digest": digest}]}
+    said["resources"] = [manifest]
+    said["configMapGenerator"][0]["literals"] = [f"DATA=data={bucket.uri}/given/rows"]
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(said))
-    text = re.sub(r"registry\.example/team/base@sha256:0+", launcher, (folder / "deployment.yaml").read_text())
-    quick = f"--no-mirror, --poll, '{POLL}', --quiet, '{QUIET}', --lease, '20']"
-    (folder / "deployment.yaml").write_text(text.replace("--no-mirror]", quick))
+    text = re.sub(r"registry\.example/team/base@sha256:0+", launcher, (folder / manifest).read_text())
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    (folder / manifest).write_text(text)
     kubectl("apply", "-k", str(folder))
-    kubectl("--namespace", own_space.name, "rollout", "status", "deployment/tidegate-watch", "--timeout=180s")
-    return "deployment/tidegate-watch"
 
 
 def put(own_bucket: Bucket, number: int) -> str:
@@ -118,3 +134,30 @@ def _ended(own_space: Space, own_bucket: Bucket, count: int) -> str:
             return str(record.parameters["data"])
         time.sleep(1)
     raise AssertionError(own_space.kubectl("logs", "-l", "app.kubernetes.io/name=tidegate-watch", "--tail=50"))
+
+
+@pytest.mark.long
+def test_a_cronworkflow_whose_step_looks_starts_what_is_new_and_ends_where_nothing_is(
+    looks: None, own_space: Space, own_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in own_bucket.values("submit").items():
+        monkeypatch.setenv(name, value)
+    first = put(own_bucket, 0)
+    assert _ended(own_space, own_bucket, 1) == first
+    _looked(own_space, 2)
+    assert len(Runs(own_bucket.store("steps")).list(10)) == 1
+    second = put(own_bucket, 1)
+    assert _ended(own_space, own_bucket, 2) == second
+
+
+def _looked(own_space: Space, count: int) -> None:
+    """Wait until so many looks have ended well."""
+    labels, end = "workflows.argoproj.io/cron-workflow=tidegate-watch", time.monotonic() + 240
+    said = "jsonpath={range .items[*]}{.status.phase}{'\\n'}{end}"
+    while time.monotonic() < end:
+        phases = own_space.kubectl("get", "workflows", "-l", labels, "-o", said).split()
+        assert not {"Failed", "Error"} & set(phases)
+        if phases.count("Succeeded") >= count:
+            return
+        time.sleep(1)
+    raise AssertionError(phases)

@@ -16,6 +16,7 @@ from tests.serve import asked
 from tests.serve.made import registered, table_model
 from tidegate.errors import ModelRefused, UsageError
 from tidegate.serve.codec import MAX_ROWS
+from tidegate.serve.find import find_version
 from tidegate.serve.load import Loaded, load_version
 from tidegate.serve.onnx import Scorer
 from tidegate.store.blobs import Blobs, digest_path
@@ -123,11 +124,12 @@ def test_bad_rows_are_a_4xx_that_says_why(loaded: Loaded, body: Any) -> None:
     assert ask(loaded, "POST", "/predict", body)[0] == 400
 
 
-def test_a_thousand_malformed_requests_never_fail_the_server(loaded: Loaded) -> None:
-    rng = random.Random(0)
+@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.long)])
+def test_thousands_of_malformed_requests_never_fail_the_server(loaded: Loaded, count: int) -> None:
+    rng = random.Random(count)
     good = json.dumps({"inputs": TENSORS}).encode()
     bodies = []
-    for _ in range(1000):
+    for _ in range(count):
         body = bytearray(good)
         for _ in range(rng.randint(1, 8)):
             at = rng.randrange(len(body))
@@ -172,6 +174,25 @@ def test_a_model_whose_bytes_changed_after_registration_is_not_served(tmp_path: 
     with pytest.raises(ModelRefused) as e:
         load_version(store, "m")
     assert e.value.code == "model-digest-mismatch"
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.long)])
+def test_a_model_with_one_bit_changed_anywhere_is_not_served(tmp_path: Path, count: int) -> None:
+    store, rng = MemoryStore(), random.Random(count)
+    folder = registered(store, tmp_path)
+    digests = [find_version(store, "m").digest, *(digest_path(f).digest for f in folder.iterdir())]
+    keys = [Blobs(store).uri(d).partition("/")[2] for d in digests]
+    for _ in range(count):
+        key = rng.choice(keys)
+        good = store.get(key)
+        bad, at = bytearray(good), rng.randrange(8 * len(good))
+        bad[at // 8] ^= 1 << at % 8
+        store.put(key, bytes(bad))
+        with pytest.raises(ModelRefused) as e:
+            load_version(store, "m")
+        assert e.value.code == "model-digest-mismatch"
+        store.put(key, good)
+    assert load_version(store, "m").version.version == 1
 
 
 @pytest.mark.parametrize(
