@@ -1,7 +1,7 @@
 """A model live, with real processes on one machine: the split, how soon a bad version is gone, and a rollout from end to end.
 
     make demo
-    python scripts/bench/live.py .tidegate/demo --better 2 --faulty 3 [--only split found story] [--rounds 5] [--out FOLDER]
+    python scripts/bench/live.py .tidegate/demo --better 2 --faulty 3 [--only PART …] [--rounds 5] [--out FOLDER]
 
 STORE holds ``fraud`` and is copied first. The load is ``wrk``'s, with one thread and 32 connections: rows as the model's
 generator makes them, paced by ``delay`` or as fast as they are answered. Everything else is as a user gets it.
@@ -9,6 +9,7 @@ generator makes them, paced by ``delay`` or as fast as they are answered. Everyt
 * ``split``: a candidate held at 5 %: 10,000 requests a second, then as many as go; shares, p99, failures
 * ``found``: 1, 10 and 100 % of the rows make the faulty version fail: seconds from the first failure of the candidate to its
   last request, by the proxy's own counts, looked at every 10 ms
+* ``back``: seconds from ``tidegate rollback`` typed, in mid-canary, to weight 0
 * ``story``: at 10,000 a second the better version is promoted, then the faulty one rolled back. Latency is that of a probe of
   200 requests a second, ``h2load``'s; FOLDER gets ``live.svg`` and ``live.json``
 """
@@ -28,6 +29,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -204,8 +206,7 @@ def _ms(number: str, unit: str) -> float:
 def split(made: Live, better: int, _: int, rounds: int) -> dict[str, Any]:
     """Hold the better version at 5 %, and measure both kinds of load."""
     with Wrk(made, RATE):
-        made.tidegate("rollout", "start", f"{NAME}:{better}", "--again", "--detach", *UNDECIDABLE, "--rate", str(RATE))
-        _wait(made, lambda o: o.weights.get(CANARY, 0) > 0)
+        _begin(made, better)
     found: dict[str, Any] = {"paced": [], "closed": [], "share": []}
     for _round in range(rounds):
         before = made.router.observe()
@@ -279,6 +280,40 @@ def fail(made: Live, version: int) -> Found:
     if json.loads(done.stdout)["outcome"] != "rolled-back":
         raise SystemExit(f"the faulty version was not taken back: {done.stdout} {done.stderr}")
     return seen
+
+
+def back(made: Live, better: int, _: int, rounds: int) -> dict[str, Any]:
+    """Take a canary back by hand under load, and see when its last request was."""
+    took, ended = [], []
+    with Wrk(made, RATE) as wrk:
+        for _round in range(rounds):
+            _begin(made, better)
+            with ThreadPoolExecutor() as pool:
+                typed = time.monotonic()
+                done = pool.submit(made.tidegate, "rollback", NAME)
+                took.append(_wait_for_none(made) - typed)
+                done.result()
+            ended.append(time.monotonic() - typed)
+    print(f"weight 0 {statistics.median(took):.2f} s (median; most {max(took):.2f}) after it was typed; the command "
+          f"ended after {statistics.median(ended):.2f} s; {wrk.load.failed} of {wrk.load.requests:,} failed")  # fmt: skip
+    return {"seconds": took, "ended": ended, "load": asdict(wrk.load)}
+
+
+def _wait_for_none(made: Live) -> float:
+    """When the candidate's weight was 0."""
+    _wait(made, lambda o: o.weights.get(CANARY, 0) == 0)
+    return time.monotonic()
+
+
+def _begin(made: Live, version: int) -> None:
+    """Start a rollout that stays at 5 %, as soon as the one before is over."""
+    words = [f"{NAME}:{version}", "--again", "--detach", *UNDECIDABLE, "--rate", str(RATE)]
+    end = time.monotonic() + 60
+    while (done := made.tidegate("rollout", "start", *words, check=False)).returncode:
+        if time.monotonic() > end:
+            raise SystemExit(done.stderr)
+        time.sleep(0.5)
+    _wait(made, lambda o: o.weights.get(CANARY, 0) > 0)
 
 
 @dataclass
@@ -373,7 +408,7 @@ def draw(said: dict[str, Any], file: Path) -> None:
     figure.savefig(file, metadata={"Date": None})
 
 
-PARTS = {"split": split, "found": found, "story": story}
+PARTS = {"split": split, "found": found, "back": back, "story": story}
 
 
 def main() -> int:

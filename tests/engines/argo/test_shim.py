@@ -665,6 +665,17 @@ def test_a_pod_that_is_told_to_end_while_it_waits_for_the_shim_runs_nothing(tmp_
         assert process.wait(10) == 143  # what was not caught would be -15, and nothing at all in a pod
 
 
+def test_a_shell_in_an_image_without_sleep_waits_for_the_shim_as_long_as_others(tmp_path: Path, shim: Path) -> None:
+    script = AWAIT["sh"].replace(SHIM, str(tmp_path / "bin/shim"))
+    leave([], tmp_path)
+    bare = {"PATH": str(tmp_path), "TIDEGATE_SHIM_FOLDER": str(tmp_path)}
+    with subprocess.Popen(["/bin/sh", "-c", script], env=bare, stderr=subprocess.PIPE) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)  # more turns than it would have if it counted them
+        install(shim, tmp_path)
+        assert (process.wait(10), process.stderr.read() if process.stderr else b"") == (0, b"")
+
+
 def test_a_shim_that_is_there_stays_as_it_is(tmp_path: Path, shim: Path) -> None:
     install(shim, tmp_path)
     before = (tmp_path / "bin/shim").stat()

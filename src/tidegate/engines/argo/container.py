@@ -27,10 +27,11 @@ SHIM = f"{FOLDER}/bin/shim"
 # An image whose command is a shell or Python has one: that waits until the sidecar has brought the shim, for as long as
 # the shim itself would wait for the sidecar, and an init container, a second of the kubelet's, is saved. What a pod
 # runs first hears only signals that it asks for: one that ends the pod must not be followed by the command.
+# Seconds are the kernel's: an image may have no sleep, and turns of the loop would then be over in no time.
 _SHELL = (
-    f"trap 'exit 143' TERM; n=0; until [ -x {SHIM} ]; do "
-    "n=$((n+1)); [ $n -lt 18000 ] || exit 70; sleep 0.05 2>/dev/null || sleep 1; done; "
-    f"exec {SHIM}"
+    "trap 'exit 143' TERM; read -r t _ < /proc/uptime; end=$((${t%.*}+900)); "
+    f"until [ -x {SHIM} ]; do read -r t _ < /proc/uptime; [ ${{t%.*}} -lt $end ] || exit 70; "
+    f"sleep 0.05 2>/dev/null || sleep 1 2>/dev/null; done; exec {SHIM}"
 )
 _PYTHON = (
     "import os, signal, sys, time\n"
