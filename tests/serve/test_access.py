@@ -18,7 +18,7 @@ def ask(rules: Access, method: str, path: str, host: str = "127.0.0.1:80", **fie
     """The route that is found, or the status of the refusal."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *(f"{k}: {v}" for k, v in fields.items())]
     try:
-        return rules.find(read_head("\r\n".join(lines).encode())).route
+        return rules.find(read_head("\r\n".join(lines).encode("latin-1"))).route
     except HttpError as e:
         return e.status
 
@@ -53,7 +53,8 @@ def test_each_route_refuses_strangers(route: Route) -> None:
         assert ask(rules, method, path, authorization=bearer) == 405
         assert ask(rules, method, path) == (405 if open_ else 401)
     assert ask(rules, route.method, path, authorization=bearer, origin="http://evil.example") == 403
-    assert ask(rules, route.method, path, authorization=bearer, origin="null") == 403
+    for odd in ("null", "http://[", "http://[::1", "http://127.0.0.1:80@evil.example", "http://\xff"):
+        assert ask(rules, route.method, path, authorization=bearer, origin=odd) == 403, odd
     assert ask(rules, route.method, path, authorization=bearer, origin="http://127.0.0.1:80") == route
 
 

@@ -19,7 +19,7 @@ from tidegate.registry.signature import DATATYPES, Signature, Tensor
 from tidegate.serve.codec import Codec
 from tidegate.serve.http import HttpError
 from tidegate.serve.load import Loaded, load_version
-from tidegate.serve.tensors import from_binary, to_binary
+from tidegate.serve.tensors import cast, from_binary, to_binary
 from tidegate.store.memory import MemoryStore
 
 RANGES = {f"INT{b}": (-(2 ** (b - 1)), 2 ** (b - 1) - 1) for b in (8, 16, 32, 64)} | {
@@ -89,6 +89,15 @@ def test_an_integer_out_of_range_is_refused_by_both_readers(datatype: str) -> No
         assert ALL.gather([ALL.infer(request({**good, datatype: [value]}))])[f"in {datatype.lower()}"].tolist() == [
             value
         ]
+
+
+@pytest.mark.parametrize("datatype", [d for d in DATATYPES if d != "BOOL"])
+def test_a_truth_value_is_no_number_and_a_number_no_truth_value(datatype: str) -> None:
+    values = {d: np.zeros(1, object if d == "BYTES" else DATATYPES[d]) for d in DATATYPES}
+    for wanted, said in ((datatype, "BOOL"), ("BOOL", datatype)):
+        with pytest.raises(HttpError, match=f"is no {wanted}"):
+            cast(Tensor("x", wanted, (-1,)), values[said])
+        assert cast(Tensor("x", wanted, (-1,)), values[wanted]) is values[wanted]
 
 
 @pytest.mark.parametrize("value", [1e39, -1e300])

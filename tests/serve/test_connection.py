@@ -202,6 +202,38 @@ def test_large_bodies_are_bounded_together() -> None:
     run(work, held=100_000)
 
 
+def test_a_head_that_was_seen_before_makes_no_body_smaller() -> None:
+    async def work(server: Server, app: Echo, connect: Any) -> None:
+        for _ in range(2):
+            peer = await connect()
+            peer.send(POST % (b"/", 100_001, b"x" * 100_001))
+            assert (await peer.answer())[0] == 413
+        assert app.asked == []
+        first, second = await connect(), await connect()
+        first.send(POST % (b"/later", 80_000, b"x" * 80_000))
+        while not app.waiting:
+            await asyncio.sleep(0.001)
+        second.send(POST % (b"/later", 80_000, b"x" * 80_000))
+        assert (await second.answer())[0] == 503
+        assert server.held == 80_000
+
+    run(work, body=100_000, held=100_000)
+
+
+def test_a_head_that_was_seen_before_is_never_taken_for_its_own_body() -> None:
+    async def work(server: Server, app: Echo, connect: Any) -> None:
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 42"
+        assert len(head) == 42 + 2
+        for _ in range(2):
+            peer = await connect()
+            peer.send(head + b"\r\n\r\n" + b"b" * 42)
+            assert (await peer.answer())[2] == b"b" * 42
+        next(iter(server.connections)).data_received(head + b"\r")
+        assert app.asked == [b"b" * 42] * 2
+
+    run(work)
+
+
 def test_who_is_slow_to_ask_gets_408_and_who_is_idle_is_closed() -> None:
     async def work(server: Server, app: Echo, connect: Any) -> None:
         slow, idle, waiting = await connect(), await connect(), await connect()
@@ -218,6 +250,24 @@ def test_who_is_slow_to_ask_gets_408_and_who_is_idle_is_closed() -> None:
         assert await idle.ended()
         app.go()
         assert (await waiting.answer())[0] == 200  # the server's own time is not the client's fault
+
+    run(work)
+
+
+def test_a_body_in_chunks_has_no_more_time_than_another() -> None:
+    async def work(server: Server, app: Echo, connect: Any) -> None:
+        peer = await connect()
+        peer.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while not server.held:
+            await asyncio.sleep(0.001)
+        (connection,) = server.connections
+        began = server.now
+        for seconds in (20, 40):
+            server.now = began + seconds
+            connection.data_received(b"1\r\na\r\n")
+        connection.check_time(began + 40)
+        assert (await peer.answer())[0] == 408
+        assert server.held == 0
 
     run(work)
 

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.serve.made import registered
 from tidegate.data.profile import Profile, number, prediction_bins, text
+from tidegate.errors import StoreError
 from tidegate.registry.signature import Signature, Tensor
 from tidegate.serve.admin import inputs, scores
 from tidegate.serve.counts import MOST_BATCHES, Counts
@@ -164,7 +165,7 @@ def test_a_version_is_counted_by_its_own_profile(tmp_path: Path) -> None:
         {"x": number(RANDOM.random(500)), "kind": text(["a"] * 400 + ["b"] * 100), "n": text(["1"])},
     )
     store, loaded = made(profile, tmp_path)
-    found = ruler(store, loaded)
+    found = ruler(store, loaded, print)
     assert (found.edges, found.of, found.profile) == (
         prediction.edges,
         "probability",
@@ -179,10 +180,30 @@ def test_a_version_is_counted_by_its_own_profile(tmp_path: Path) -> None:
 def test_a_version_whose_profile_is_missing_or_of_something_else_is_counted_by_equal_bins(tmp_path: Path) -> None:
     other, of = prediction_bins(RANDOM.random((50, 3)))
     store, loaded = made(Profile(50, other, of), tmp_path)
-    assert ruler(store, loaded) == plain_ruler(loaded.scorer.signature)
-    for lost in ("", "sha256:" + "0" * 64, "x"):
+    assert ruler(store, loaded, print) == plain_ruler(loaded.scorer.signature)
+    no_profile = Blobs(store).add_bytes(b"{}")
+    said: list[str] = []
+    for lost in ("", "sha256:" + "0" * 64, "x", no_profile):
         version = replace(loaded.version, lineage={"profile": lost})
-        assert ruler(store, Loaded(version, loaded.scorer)).edges == tuple(i / 20 for i in range(1, 20))
+        found = ruler(store, Loaded(version, loaded.scorer), lambda _, **more: said.append(more["error"]["code"]))
+        assert found.edges == tuple(i / 20 for i in range(1, 20))
+    assert said == ["not-found", "digest-invalid", "profile-invalid"]
+
+
+def test_a_store_that_is_away_for_a_moment_gives_no_version_other_bins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prediction, of = prediction_bins(RANDOM.random((50, 2)))
+    store, loaded = made(Profile(50, prediction, of), tmp_path)
+
+    def away(*_: object) -> bytes:
+        raise StoreError("503 Slow Down")
+
+    with monkeypatch.context() as m:
+        m.setattr(Blobs, "read_bytes", away)
+        with pytest.raises(StoreError):
+            ruler(store, loaded, print)
+    assert ruler(store, loaded, print).profile
 
 
 def test_a_value_in_single_precision_is_in_the_bin_of_its_edge() -> None:

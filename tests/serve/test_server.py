@@ -337,6 +337,13 @@ def test_what_would_be_open_to_strangers_is_refused_before_it_listens(made: Path
         assert "Traceback" not in done.stderr
 
 
+def test_a_name_that_the_data_port_is_given_reaches_no_admin_port(made: Path, tmp_path: Path) -> None:
+    with serving(made, tmp_path, "--allow-host", "*", "--allow-host", "a.test") as server:
+        for host in ("evil.example", "a.test"):
+            assert status_of(f"{server.url}/v2", host=host) == 200
+            assert status_of(f"{server.admin}/v1/status", host=host) == 421
+
+
 def certificates(folder: Path) -> None:
     """A CA, a server's certificate and a client's, each with its key."""
 

@@ -67,7 +67,7 @@ def command(
         signal.signal(number, lambda *_: ended.set())
     with one_supervisor(folder):
         _write_first_fleet(folder, name, where, workers)
-        Supervisor(settings, _server(where, host), say=_say, kind=proxy).run(ended.is_set)
+        Supervisor(settings, _server(where, host, open_), say=_say, kind=proxy).run(ended.is_set)
     return 0
 
 
@@ -114,14 +114,15 @@ def _champion(name: str, store: str) -> Wanted:
     return Wanted(f"{name}:{version.version}", version.digest)
 
 
-def _server(store: str, host: str) -> Any:
+def _server(store: str, host: str, open_: bool) -> Any:
     # a front for other machines is asked by names that we do not know; there the token decides
-    names = [] if _is_loopback(host) else ["--allow-host", "*"]
+    rules = [] if _is_loopback(host) else ["--allow-host", "*"]
+    rules += ["--open"] * open_  # a token of the environment is then the admin port's alone
     common = [sys.executable, "-m", "tidegate", "serve"]
 
     def command(wanted: Wanted, port: int, admin_port: int) -> list[str]:
         ports = ["--host", "127.0.0.1", "--port", str(port), "--admin-port", str(admin_port)]
-        return [*common, wanted.reference, *ports, "--store", store, *names]
+        return [*common, wanted.reference, *ports, "--store", store, *rules]
 
     return command
 

@@ -16,7 +16,6 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from urllib.parse import urlsplit
 
 from tidegate.errors import ConfigError
 from tidegate.serve.http import Head, HttpError
@@ -120,7 +119,7 @@ class Access:
         if self.hosts is not None and head.host and _name(head.host) not in self.hosts:
             raise HttpError(421, f"this server is not called {head.host[:100]}")
         origin = head.fields.get(b"origin")
-        if origin is not None and urlsplit(origin.decode("latin-1")).netloc != head.host:
+        if origin is not None and origin.decode("latin-1").partition("://")[2] != head.host:
             raise HttpError(403, "a page of another origin asks")
 
     def _check_token(self, head: Head) -> None:
@@ -188,7 +187,7 @@ def access(
         token: the bearer token, if there is one.
         mutual: whether clients show certificates (mTLS).
         open_: whether everybody who reaches the address may ask; of the data port only.
-        names: more names that Host may say, ``*`` for any.
+        names: more names that Host may say, ``*`` for any; of the data port only, or a page could order the admin port.
 
     Raises:
         ConfigError: others could reach it and nothing would keep them out (code ``serve-exposed``).

@@ -190,12 +190,12 @@ class Connection(asyncio.Protocol):
         if not (self.busy or self._paused or self._buffer) and self._head is None:
             end = data.find(b"\r\n\r\n")
             known = self.server.heads.get(data[:end])
-            if known is not None and known[0].length == len(data) - end - 4 and not self._surplus:
+            if known is not None and end > 0 and known[0].length == len(data) - end - 4 and not self._surplus:
                 head, plan = known
                 self.busy, self._keep, self._since = True, head.keep, self.server.now
                 self.server.application.ask(self, plan, data[end + 4 :])
                 return
-        if not self._buffer:
+        if not self._buffer and self._head is None:  # chunks leave nothing in the buffer and are of the same request
             self._since = self.server.now
         self._buffer += data
         if not (self.busy or self._paused):
@@ -309,7 +309,9 @@ class Connection(asyncio.Protocol):
 
     def _remember(self, raw: bytes, known: tuple[Head, Any]) -> None:
         heads = self.server.heads
-        if len(raw) <= LONGEST_HEAD and not known[0].expects:
+        # what needs a look at its length each time is not asked at once when it comes in one piece
+        short = known[0].length <= min(self.server.limits.body, LARGE)
+        if len(raw) <= LONGEST_HEAD and short and not known[0].expects:
             if len(heads) >= MOST_HEADS:
                 heads.clear()
             heads[raw] = known

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tidegate.data.profile import Number, Profile, Text, parse
-from tidegate.errors import TidegateError
+from tidegate.errors import Damaged, NotFound, UsageError
 from tidegate.registry.signature import Tensor
 from tidegate.serve.load import Loaded
 from tidegate.serve.ruler import NUMBER, TEXT, Measured, Ruler, plain_ruler
@@ -11,17 +13,23 @@ from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs
 
 
-def ruler(store: Store, loaded: Loaded) -> Ruler:
+def ruler(store: Store, loaded: Loaded, say: Callable[..., None]) -> Ruler:
     """Return by what a version is counted; by equal bins where its profile is missing, damaged or of something else.
 
-    A version is served without its profile: whoever compares counts sees that they are by other bins.
+    A version is served without its profile: whoever compares counts sees that they are by other bins, and the log says
+    why (``say``).
+
+    Raises:
+        StoreError: the store cannot be asked now. By other bins its counts would be compared with nothing for as long
+            as it is served, so it is loaded again later.
     """
     digest = str(loaded.version.lineage.get("profile") or "")
     if not digest:
         return plain_ruler(loaded.scorer.signature)
     try:
         profile = parse(Blobs(store).read_bytes(digest))
-    except TidegateError:
+    except (NotFound, Damaged, UsageError) as e:
+        say("profile-unused", version=loaded.version.version, error=e.as_json())
         return plain_ruler(loaded.scorer.signature)
     return _by(profile, digest, loaded)
 

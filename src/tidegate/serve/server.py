@@ -56,7 +56,7 @@ def _rules(options: Options) -> tuple[Access, Access]:
     mutual = bool(options.tls and options.tls.client_ca)
     return (
         access(DATA, options.host, token=token, mutual=mutual, open_=options.open, names=options.names),
-        access(ADMIN, options.admin_host, token=token, mutual=mutual, names=options.names),
+        access(ADMIN, options.admin_host, token=token, mutual=mutual),
     )
 
 

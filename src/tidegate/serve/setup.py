@@ -79,7 +79,7 @@ class Options:
         token: the bearer token of callers and operators.
         tls: of both ports.
         open: whether everybody who reaches the data port may ask it.
-        names: more names that Host may say on loopback; ``*`` for any.
+        names: more names that Host may say to the data port on loopback; ``*`` for any.
         follow: whether to serve what the alias names, whenever it moves.
         poll: seconds between two looks at it.
         limits: of the data port.

@@ -164,6 +164,8 @@ def cast(wanted: Tensor, values: Column) -> Column:
     kind = np.dtype(DATATYPES[wanted.datatype])
     if values.dtype == kind:
         return values
+    if (values.dtype.kind == "b") != (kind.kind == "b"):
+        raise HttpError(400, f"the input {wanted.name!r} is no {wanted.datatype}")
     if values.dtype.kind == "f" and kind.kind != "f":
         raise HttpError(400, f"the input {wanted.name!r} holds fractions and is {wanted.datatype}")
     with np.errstate(over="ignore", invalid="ignore"):

@@ -119,7 +119,7 @@ class Worker:
         if loaded.version.digest != digest:
             raise Trouble(f"version {version} has the digest {loaded.version.digest}, not {digest}")
         loaded.scorer.warm()
-        return Model(loaded, Counts(ruler(store, loaded)))
+        return Model(loaded, Counts(ruler(store, loaded, self._lines.write)))
 
     async def _use(self) -> None:
         model, self._next = self._next, None

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -102,6 +103,22 @@ def test_a_front_that_other_machines_reach_needs_a_token(state: Path) -> None:
     assert isinstance(result.exception, UsageError)
     assert result.exception.code == "front-open"
     assert os.environ.get("TIDEGATE_SERVE_TOKEN") is None
+
+
+def test_an_open_front_asks_no_client_for_the_token_that_its_admin_ports_have(
+    started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEGATE_SERVE_TOKEN", "a-token-of-this-test")
+    registered(LocalStore(tmp_path / "s"), tmp_path)
+    front = started("m", "--port", "0", "--open", "--store", str(tmp_path / "s"))
+    wait_until(lambda: front.poll() is not None or read_running(front_folder("m")).ready(STABLE) != [])
+    running = read_running(front_folder("m"))
+    url = f"http://127.0.0.1:{running.port}/predict"
+    with urllib.request.urlopen(url, json.dumps([{"x": 1.0}]).encode(), timeout=20) as response:
+        assert response.status == 200
+    with pytest.raises(urllib.error.HTTPError, match="401") as e:
+        urllib.request.urlopen(f"http://127.0.0.1:{running.servers[0].admin_port}/v1/scores", timeout=20)
+    e.value.close()
 
 
 def test_a_model_that_is_not_registered_is_said_before_anything_starts(state: Path, tmp_path: Path) -> None:
