@@ -245,7 +245,7 @@ def asked(name: str, place: Place) -> tuple[str, str]:
 
 @contextmanager
 def running(name: str, place: Place, port: int) -> Iterator[int]:
-    """A contender while the block runs, which is given the id of its session."""
+    """A contender while the block runs, which is given its pid."""
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), env.get("PYTHONPATH", "")])
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
@@ -283,17 +283,18 @@ def _answers(port: int, path: str, body: str) -> bool:
         return False
 
 
-def cpu(session: int) -> float:
-    """CPU seconds of the processes of a session, so far."""
-    ticks = 0
+def cpu(pid: int) -> float:
+    """CPU seconds of a process and all that it started, so far."""
+    parents, ticks = {}, {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
+        with suppress(OSError):
             fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == session:
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+            parents[int(stat.parent.name)] = int(fields[1])
+            ticks[int(stat.parent.name)] = int(fields[11]) + int(fields[12])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sum(ticks.get(one, 0) for one in found) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(name: str, place: Place, seconds: int, connections: int) -> Sample:
@@ -306,11 +307,11 @@ def measure(name: str, place: Place, seconds: int, connections: int) -> Sample:
         f'wrk.method = "POST"\nwrk.headers["content-type"] = "application/json"\nwrk.body = [=[{body}]=]\n'
     )
     url = f"http://127.0.0.1:{port}{path}"
-    with running(name, place, port) as session:
+    with running(name, place, port) as pid:
         load(url, script, 1, connections)
-        before = cpu(session)
+        before = cpu(pid)
         said = load(url, script, seconds, connections)
-        used = cpu(session) - before
+        used = cpu(pid) - before
     requests = int(re.findall(r"(\d+) requests in", said)[0])
     failed = int((re.findall(r"Non-2xx or 3xx responses: (\d+)", said) or ["0"])[0])
     p99, unit = re.findall(r"99%\s+([\d.]+)(us|ms|s)", said)[0]

@@ -15,7 +15,7 @@ from scorer import Scorer
 
 
 class Fraud(mlflow.pyfunc.PythonModel):
-    def load_context(self, _: Any) -> None:
+    def load_context(self, context: Any) -> None:  # noqa: ARG002  MLflow passes it by name
         self.score = Scorer(os.environ["BENCH_MODEL"])
 
     def predict(self, model_input: pd.DataFrame) -> pd.DataFrame:
@@ -28,6 +28,7 @@ if __name__ == "__main__":
     folder = Path(tempfile.mkdtemp(prefix="bench-mlflow-")) / "model"
     mlflow.pyfunc.save_model(folder, python_model=Fraud(), code_paths=[str(Path(__file__).with_name("scorer.py"))])
     words = ["models", "serve", "-m", str(folder), "--port", port, "--host", "127.0.0.1", "--workers", "1"]
-    env = {**os.environ, "BENCH_MODEL": model}
+    folder_of_uvicorn = str(Path(sys.executable).parent)
+    env = {**os.environ, "BENCH_MODEL": model, "PATH": f"{folder_of_uvicorn}:{os.environ['PATH']}"}
     command = [sys.executable, "-m", "mlflow", *words, "--env-manager", "local"]
     raise SystemExit(subprocess.run(command, env=env).returncode)
