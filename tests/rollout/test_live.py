@@ -90,6 +90,23 @@ def test_one_killed_in_mid_canary_leaves_the_weights_and_the_next_one_goes_on(pl
     assert "resumed" in events(place)
 
 
+def test_a_controller_is_left_behind_once_the_journal_is_its_own_or_says_why_it_is_none(place: Place) -> None:
+    number = place.register("challenger")
+    code, _, err = place.run("rollout", "start", NAME, "--detach", "--rate", "0.001", "--deadline", "1m")
+    assert (code, "rollout-undecidable" in err) == (2, True), err
+    code, out, err = place.run("rollout", "start", NAME, "--detach", "--rate", "0.001", "--deadline", "1m", "--json")
+    assert (code, json.loads(out)["error"]["code"]) == (2, "rollout-undecidable"), err
+    with traffic(place.port):
+        code, out, err = place.run("rollout", "start", NAME, "--detach", "--rate", "300", "--json")
+        assert code == 0, err
+        said = json.loads(out)
+        assert said["log"] == str(place.folder / "rollout.log")
+        status = json.loads(place.run("rollout", "status", NAME, "--json")[1])
+        assert (status["id"], status["candidate"]) == (said["id"], number), "not the rollout before"
+        assert place.run("rollout", "watch", NAME)[0] == 0
+    assert champion(place) == number
+
+
 @pytest.mark.long
 def test_a_promoted_version_is_taken_back_at_once_with_its_alias() -> None:
     from dataclasses import replace

@@ -6,7 +6,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +20,22 @@ from tidegate.project import user_name
 from tidegate.registry import rollout_policy
 from tidegate.registry.rollouts import PROMOTED
 from tidegate.rollout.controller import Controller
-from tidegate.rollout.journal import Lock
-from tidegate.rollout.opening import check_exposure, open_rollout, split
+from tidegate.rollout.opening import split
 from tidegate.rollout.session import (
     Place,
-    begin,
     check_front,
     history,
     in_charge,
     look,
-    measure,
+    opened_here,
+    prepare,
     run,
+    steered,
     take_back,
     unfinished,
     view,
 )
 from tidegate.rollout.state import Order, State
-from tidegate.store.open import open_store
 
 SHOWN_SECONDS = 0.5
 _STORE = click.option("--store", metavar="URI", help="Where the registry lives.")
@@ -53,9 +53,9 @@ def command() -> None:
 @click.option("--deadline", metavar="TIME", help="Of each step, such as 15m; the policy's by default.")
 @click.option("--rollback-window", metavar="TIME",
               help="How long the version before stays warm and is judged against; the policy's by default.")  # fmt: skip
-@click.option("--max-error-increase", type=click.FloatRange(0, 1, min_open=True), metavar="SHARE",
+@click.option("--max-error-increase", type=float, metavar="SHARE",
               help="How much higher than the control's its error rate may be; the policy's by default.")  # fmt: skip
-@click.option("--latency-tolerance", type=click.FloatRange(0, 10, min_open=True), metavar="SHARE",
+@click.option("--latency-tolerance", type=float, metavar="SHARE",
               help="How many more slow answers it may give, such as 0.25; the policy's by default.")  # fmt: skip
 @click.option("--rate", type=click.FloatRange(1e-6), metavar="N", help="Requests a second to expect; else measured.")
 @click.option("--again", is_flag=True, help="Also a version that was taken back the last time.")
@@ -73,54 +73,60 @@ def start(
     Ends with 0 when the candidate stays, with 1 when it was taken back. Ctrl-C leaves the weights as they are.
     """
     name, ref = split(model)
-    place = Place(name, open_store(store))
+    place = Place(name, store)
     check_front(place)
-    if detach:
-        return _detach(place, [a for a in sys.argv[1:] if a != "--detach"])
-    with in_charge(place):
-        going_on = unfinished(place)
+    changes = _changes(
+        steps=_percentages(steps), deadline=deadline, rollback_window=rollback_window,
+        max_error_increase=max_error_increase, latency_tolerance=latency_tolerance,
+    )  # fmt: skip
+    if detach and not dry_run:
+        return _detach(place, [a for a in sys.argv[1:] if a != "--detach"], as_json)
+    if dry_run and (open_ := opened_here(place)):
+        _check_same(place, open_, model, ref, changes)
+        return _show(look(place), as_json)
+    with nullcontext() if dry_run else in_charge(place):
+        going_on = None if dry_run else unfinished(place)
         if going_on:
-            _check_same(place, going_on[0], model, ref)
+            _check_same(place, going_on[0], model, ref, changes)
             click.echo(f"goes on with {going_on[0].plan.id}: {going_on[0].phase}", err=True)
             return _run(place, going_on, as_json)
-        changes = {
-            "steps": _shares(steps) or None,
-            "deadline": _span(deadline, 1.0, "--deadline"),
-            "rollback_window": _span(rollback_window, 0.0, "--rollback-window"),
-            "max_error_increase": max_error_increase,
-            "latency_tolerance": latency_tolerance,
-        }
-        said = {name: value for name, value in changes.items() if value is not None}
-        opening = open_rollout(place.registry, name, ref, said, again=again)
-        begun = begin(place, opening)
-        needs = check_exposure(opening.plan, measure(place, rate))
+        opening, needs, begun = prepare(place, ref, changes, again=again, rate=rate)
         click.echo("\n".join(plan_lines(opening, needs)), err=True)
         return 0 if dry_run else _run(place, begun, as_json)
 
 
-def _check_same(place: Place, state: State, model: str, ref: str) -> None:
-    """Going on is right for NAME alone and for the candidate itself, never for another version."""
-    if model == place.name or place.registry.version(place.name, ref)[1].version == state.plan.candidate.version:
-        return
-    raise UsageError(
-        f"the rollout {state.plan.id} of {place.name} is open: version {state.plan.candidate.version}, not {ref}",
-        allowed="One rollout of a model at a time.",
-        hint=f"tidegate rollout start {place.name} goes on with it; tidegate rollout abort {place.name} ends it",
-        code="rollout-open",
-    )
+def _check_same(place: Place, state: State, model: str, ref: str, changes: Mapping[str, Any]) -> None:
+    """Going on is right for NAME alone and for the candidate itself, by the rules it began with."""
+    plan = state.plan
+    if model != place.name and place.registry.version(place.name, ref)[1].version != plan.candidate.version:
+        raise UsageError(
+            f"the rollout {plan.id} of {place.name} is open: version {plan.candidate.version}, not {ref}",
+            allowed="One rollout of a model at a time.",
+            hint=f"tidegate rollout start {place.name} goes on with it; tidegate rollout abort {place.name} ends it",
+            code="rollout-open",
+        )
+    if changes:
+        raise UsageError(
+            f"the rollout {plan.id} of {place.name} is open, with other rules than {', '.join(changes)} as asked",
+            allowed="The rules that a rollout began with: the ledger holds them.",
+            hint=f"tidegate rollout start {place.name} goes on with it; tidegate rollout abort {place.name} ends it",
+            code="rollout-open",
+        )
 
 
-def _shares(text: str | None) -> tuple[int, ...]:
-    if not text:
-        return ()
+def _percentages(text: str | None) -> Any:
+    """The numbers in a text; what is none is refused by its name."""
     try:
-        return rollout_policy.shares([float(p) for p in text.replace("%", "").split(",")], "--step")
-    except ValueError as e:
-        raise UsageError(f"--step is {text!r}", allowed="Percentages, such as 5,25,50,100.") from e
+        return [float(p) for p in text.replace("%", "").split(",")] if text is not None else None
+    except ValueError:
+        return text
 
 
-def _span(text: str | None, least: float, name: str) -> float | None:
-    return rollout_policy.span(text, least, rollout_policy.LONGEST, name) if text else None
+def _changes(**table: Any) -> dict[str, Any]:
+    """The rules that were said, each by the same check as a policy's."""
+    said = {name: value for name, value in table.items() if value is not None}
+    rules = rollout_policy.read(said, "rollout start")
+    return {name: getattr(rules, name) for name in said}
 
 
 def _run(place: Place, begun: tuple[State, Any], as_json: bool) -> int:
@@ -178,6 +184,10 @@ class _shown:  # noqa: N801 - a context manager, used like a function
             self._live.stop()
 
     def _report(self, controller: Controller) -> None:
+        with suppress(OSError):  # a full disk and a closed pipe leave nobody without a judge
+            self._show(controller)
+
+    def _show(self, controller: Controller) -> None:
         state = controller.state
         now = (state.phase, state.step, state.pending["event"] if state.pending else "", controller.trouble)
         if self._live and time.monotonic() - self._at >= SHOWN_SECONDS:
@@ -198,22 +208,33 @@ def _text(lines: list[str]) -> Any:
     return Text("\n".join(lines))
 
 
-def _detach(place: Place, arguments: list[str]) -> int:
-    """Leave a controller behind in a session of its own; wait until it is in charge, or has said why not."""
-    lock, log = Lock(place.folder), place.folder / "rollout.log"
+def _detach(place: Place, arguments: list[str], as_json: bool) -> int:
+    """Leave a controller behind in a session of its own; wait until the journal is its own, or it has said why not."""
+    log = place.folder / "rollout.log"
     with log.open("ab") as out:
         begins = out.tell()
         child = subprocess.Popen(
             [sys.executable, "-m", "tidegate", *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
             start_new_session=True,
         )  # fmt: skip
-    while child.poll() is None and lock.holder() != child.pid:
+    while child.poll() is None and not (state := steered(place, child.pid)):
         time.sleep(0.05)
-    if child.poll() is None:
-        click.echo(f"the process {child.pid} is in charge; its log: {log}\n  → tidegate rollout watch {place.name}")
-        return 0
-    click.echo(_since(log, begins), nl=False, err=True)
-    return child.returncode
+    if (code := child.poll()) is not None:
+        return _ended(_since(log, begins), code, as_json)
+    said = {"id": state.plan.id if state else "", "pid": child.pid, "log": str(log)}
+    text = f"the process {child.pid} is in charge; its log: {log}\n  → tidegate rollout watch {place.name}"
+    click.echo(json.dumps(said) if as_json else text)
+    return 0
+
+
+def _ended(said: str, code: int, as_json: bool) -> int:
+    """What a controller said that is over already; the last line of a JSON speaker is for stdout."""
+    lines = said.splitlines()
+    last = lines.pop() if as_json and lines else ""
+    click.echo("\n".join(lines), err=True)
+    if last:
+        click.echo(last)
+    return code
 
 
 def _since(log: Path, begins: int) -> str:
@@ -228,8 +249,12 @@ def _since(log: Path, begins: int) -> str:
 @_JSON
 def status(name: str, store: str | None, as_json: bool) -> None:
     """Show weights, counts, tests against their thresholds, and what is decided."""
-    found = look(Place(name, open_store(store)))
+    _show(look(Place(name, store)), as_json)
+
+
+def _show(found: dict[str, Any], as_json: bool) -> int:
     click.echo(json.dumps(found) if as_json else "\n".join(lines(found)))
+    return 0
 
 
 @command.command("watch")
@@ -237,7 +262,7 @@ def status(name: str, store: str | None, as_json: bool) -> None:
 @_STORE
 def watch(name: str, store: str | None) -> int:
     """Show a rollout until it is over, without being in charge of it; ends as it ends."""
-    place = Place(name, open_store(store))
+    place = Place(name, store)
     try:
         found = _watched(place) if sys.stdout.isatty() else _followed(place)
     except KeyboardInterrupt:
@@ -287,7 +312,7 @@ def abort(name: str, reason: str, store: str | None, as_json: bool) -> int:
 @_JSON
 def show_history(name: str, store: str | None, as_json: bool) -> None:
     """List what the ledger holds of a model's rollouts: who, when, how much traffic, and why."""
-    found = history(Place(name, open_store(store)))
+    found = history(Place(name, store))
     if as_json:
         return click.echo(json.dumps(found))
     for r in found:
@@ -300,6 +325,6 @@ def show_history(name: str, store: str | None, as_json: bool) -> None:
 
 def tell_to_stable(name: str, order: Order, store: str | None, as_json: bool) -> int:
     """Give all traffic to stable, and say what came of it."""
-    state, is_written = take_back(Place(name, open_store(store)), order)
+    state, is_written = take_back(Place(name, store), order)
     _end(state, is_written, as_json)
     return 0

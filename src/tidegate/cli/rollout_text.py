@@ -77,7 +77,7 @@ def summary(state: State, is_written: bool) -> str:
     if state.outcome == PROMOTED:
         said = f"promoted: version {plan.candidate.version} is the champion of {plan.model} and has all traffic"
     else:
-        said = f"{state.outcome}: all traffic of {plan.model} goes to version {plan.stable.version}"
+        said = f"{state.outcome or 'taken back'}: all traffic of {plan.model} goes to version {plan.stable.version}"
     shown = [said, f"  {state.reason}"]
     if not is_written:
         shown.append(

@@ -6,25 +6,27 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tidegate.errors import Conflict, NotFound, ServerError, StoreError, TidegateError, Trouble, UsageError
+from tidegate.errors import ConfigError, Conflict, NotFound, ServerError, StoreError, TidegateError, Trouble, UsageError
 from tidegate.project import user_name
 from tidegate.registry.model import ModelState, Registry
 from tidegate.registry.rollouts import Rollout
 from tidegate.rollout import state as machine
 from tidegate.rollout import trial as trials
 from tidegate.rollout.controller import Controller, Mirror, Seams
-from tidegate.rollout.exposure import Live, live
+from tidegate.rollout.exposure import Live, Need, live
 from tidegate.rollout.front import kinds
 from tidegate.rollout.front.fleet import front_folder, read_fleet, read_running
 from tidegate.rollout.front.process import is_alive
+from tidegate.rollout.front.weights import committed
 from tidegate.rollout.journal import Journal, Lock
-from tidegate.rollout.opening import Opening
+from tidegate.rollout.opening import Opening, check_exposure, open_rollout
 from tidegate.rollout.recorder import Background, LedgerRecorder
 from tidegate.rollout.router import STABLE, WHOLE, Observation, Router, Tally
 from tidegate.rollout.servers import FrontFleet, ServerScores
@@ -32,6 +34,7 @@ from tidegate.rollout.state import ENDED, SETTLING, Order, Plan, State, Target
 from tidegate.rollout.trial import Trial
 from tidegate.store.base import Store
 from tidegate.store.local import LocalStore
+from tidegate.store.open import open_store
 
 TAKEN_SECONDS, TOLD_SECONDS = 2.0, 15.0
 MEASURED, MEASURE_SECONDS = 2000, 5.0
@@ -42,7 +45,12 @@ class Place:
     """Where a model's rollouts are steered from: its front on this machine, and the registry."""
 
     name: str
-    store: Store
+    uri: str | None = None
+
+    @cached_property
+    def store(self) -> Store:
+        """The registry's, opened where it is first needed: taking traffic back needs none."""
+        return open_store(self.uri)
 
     @property
     def folder(self) -> Path:
@@ -112,6 +120,18 @@ def check_front(place: Place) -> None:
         )
 
 
+def opened_here(place: Place) -> State | None:
+    """Return the rollout that the journal says is not over; nothing is changed."""
+    loaded = place.journal.load()
+    return loaded[0] if loaded and loaded[0].phase != ENDED else None
+
+
+def steered(place: Place, pid: int) -> State | None:
+    """Return the rollout that a process of this machine was the last to steer; None where it has not begun to."""
+    loaded = place.journal.load()
+    return loaded[0] if loaded and loaded[0].controller.rsplit("-", 2)[1:2] == [str(pid)] else None
+
+
 def unfinished(place: Place) -> tuple[State, Trial] | None:
     """Return the rollout that is not over yet and this machine can go on with; None where there is none.
 
@@ -141,6 +161,20 @@ def _chain_if_there(place: Place) -> Rollout | None:
 def _plan(model: ModelState, chain: Rollout) -> Plan:
     new, old = (model.versions[number] for number in (chain.candidate, chain.stable))
     return Plan(chain.id, model.name, Target(new.version, new.digest), Target(old.version, old.digest))
+
+
+def prepare(
+    place: Place, ref: str, changes: Mapping[str, Any], *, again: bool = False, rate: float | None = None
+) -> tuple[Opening, tuple[Need, ...], tuple[State, Trial]]:
+    """Return a rollout that may begin, what each of its steps needs of live traffic, and its first state.
+
+    Raises:
+        NotFound, UsageError, Refused, ModelRefused: see ``open_rollout``, ``begin``, ``check_exposure``.
+        ServerError: the front cannot be asked.
+    """
+    opening = open_rollout(place.registry, place.name, ref, changes, again=again)
+    begun = begin(place, opening)
+    return opening, check_exposure(opening.plan, measure(place, rate)), begun
 
 
 def measure(place: Place, rate: float | None = None) -> Live:
@@ -257,6 +291,10 @@ def take_back(place: Place, order: Order) -> tuple[State, bool]:
             return _now(place, id_, state), True
         done = run(place, begun, lambda _: None, until=TOLD_SECONDS)
         return done.state, done.state.phase == ENDED
+    except (StoreError, ConfigError):  # the next controller writes it down
+        if state is None:
+            raise
+        return _now(place, id_, state), False
     finally:
         lock.release()
 
@@ -267,10 +305,12 @@ def _to_stable(place: Place) -> None:
             seen = place.router.observe()
             if seen.weights == {STABLE: WHOLE}:
                 return
-            place.router.set_weights({STABLE: WHOLE}, seen.generation + 1)
+            generation = seen.generation
+        except ServerError:  # what a dead proxy is to begin with is kept all the same, and then it is said
+            generation = committed(place.folder).generation
+        with suppress(Conflict):  # the controller was as quick
+            place.router.set_weights({STABLE: WHOLE}, generation + 1)
             return
-        except Conflict:
-            continue  # the controller was as quick
     raise Trouble(f"the weights of the front {place.name} change all the time", hint="Say it again.")
 
 
