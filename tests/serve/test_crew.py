@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -10,14 +11,126 @@ from typing import Any
 import pytest
 
 from tidegate.errors import ModelRefused, Refused, ServerError, Trouble, UsageError
+from tidegate.serve import crew as crew_module
 from tidegate.serve import wire
 from tidegate.serve.crew import Crew, Target, Worker, _error
 from tidegate.serve.ruler import Ruler
+from tidegate.serve.setup import Setup
 from tidegate.serve.sheet import new_sheet
+
+RULER = {"edges": [], "of": "label", "classes": [], "inputs": [], "profile": ""}
+REFUSED = {"is": "refused", "error": {"code": "tls-invalid", "message": "no"}, "exit_code": 2}
 
 
 def idle() -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+
+
+def loaded(end: Any) -> None:
+    wire.send(end, {"is": "loaded"}, [new_sheet(Ruler.from_json(RULER).layout()), wire.to_fd(RULER)])
+
+
+class Played:
+    """A crew of one, whose workers are played: each ``use`` is answered by the next of ``plays``."""
+
+    def __init__(self, *plays: Any) -> None:
+        self.said: list[tuple[str, Any]] = []
+        self.listener = socket.socket()
+        self.crew = Crew(Setup("store", "m", None), [self.listener], lambda e, **more: self.said.append((e, more)))
+        self.crew._run = self._run  # type: ignore[method-assign]
+        self._plays, self._ends = list(plays), list[Any]()
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def _run(self, control: Any, _: Any) -> Any:
+        play = self._plays.pop(0)
+        if isinstance(play, Exception):
+            raise play
+        end = control.dup()
+        self._ends.append(end)
+        asyncio.get_running_loop().add_reader(end, self._obey, end, play)
+        self._processes.append(idle())
+        return self._processes[-1]
+
+    def _obey(self, end: Any, play: Any) -> None:
+        message = wire.receive(end)
+        match message and message[0]["do"]:
+            case "load":
+                loaded(end)
+            case "use":
+                wire.send(end, play if isinstance(play, dict) else {"is": "used"})
+                if play == "dies":
+                    self.die()
+
+    def die(self) -> None:
+        for end in self._ends:
+            asyncio.get_running_loop().remove_reader(end)
+            wire.close(end)
+        self._ends = []
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+    async def close(self) -> None:
+        self.crew.ending = True
+        self.die()
+        while not all(w.lost for w in self.crew.workers.values()):
+            await asyncio.sleep(0.001)
+        self.listener.close()
+
+
+async def served(crew: Crew) -> None:
+    while not crew.ready:
+        await asyncio.sleep(0.001)
+
+
+def test_a_worker_is_replaced_however_often_none_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew_module, "LONGEST_WAIT", 0.001)
+
+    async def go() -> None:
+        played = Played("stays", BlockingIOError(11, "no"), OSError(24, "no"), RuntimeError("a bug"), "dies", "stays")
+        await played.crew.start(Target(1, "sha256:a"))
+        played.die()
+        while played.crew.ready:
+            await asyncio.sleep(0.001)
+        await asyncio.wait_for(served(played.crew), 60)
+        assert [s[0] for s in played.said] == ["worker-died", *["worker-refused"] * 4]
+        codes = [more["error"]["code"] for event, more in played.said if event == "worker-refused"]
+        assert codes == ["worker-start", "worker-start", "internal", "worker-died"]
+        await played.close()
+
+    asyncio.run(go())
+
+
+def test_a_server_whose_worker_cannot_be_started_says_so() -> None:
+    async def go() -> None:
+        played = Played(OSError(12, "Cannot allocate memory"))
+        with pytest.raises(ServerError, match="Cannot allocate memory"):
+            await played.crew.start(Target(1, "sha256:a"))
+        await played.close()
+
+    asyncio.run(go())
+
+
+def test_a_worker_that_dies_while_it_says_that_it_serves_is_not_counted() -> None:
+    async def go() -> None:
+        played = Played("dies")
+        with pytest.raises(ServerError) as e:
+            await played.crew.start(Target(1, "sha256:a"))
+        assert (e.value.code, played.crew.ready) == ("worker-died", False)
+        await played.close()
+
+    asyncio.run(go())
+
+
+def test_a_worker_that_cannot_begin_to_serve_is_heard_at_once() -> None:
+    async def go() -> None:
+        played = Played(REFUSED)
+        with pytest.raises(UsageError) as e:
+            await played.crew.start(Target(1, "sha256:a"))
+        assert (e.value.code, played.crew.ready) == ("tls-invalid", False)
+        await played.close()
+
+    asyncio.run(go())
 
 
 def test_a_worker_that_takes_too_long_is_ended() -> None:
@@ -51,8 +164,7 @@ def test_when_one_worker_refuses_all_are_told_to_forget_and_the_target_stays() -
                 assert order
                 asked.append((n, order[0]["do"]))
                 if order[0]["do"] == "load" and n == 0:
-                    ruler = {"edges": [], "of": "label", "classes": [], "inputs": [], "profile": ""}
-                    wire.send(end, {"is": "loaded"}, [new_sheet(Ruler.from_json(ruler).layout()), wire.to_fd(ruler)])
+                    loaded(end)
                 elif order[0]["do"] == "load":
                     error = {"code": "model-invalid", "message": "no"}
                     wire.send(end, {"is": "refused", "error": error, "exit_code": 1})

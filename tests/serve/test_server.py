@@ -14,7 +14,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -413,6 +413,30 @@ def test_with_mtls_only_a_client_with_a_certificate_is_answered(made: Path, tmp_
         for url in (f"{server.url}/v2/health/live", f"{server.admin}/v1/status"):
             with urllib.request.urlopen(url, timeout=20, context=ours) as response:
                 assert response.status == 200
+
+
+def test_tls_files_that_are_replaced_badly_are_said_and_waited_for(made: Path, tmp_path: Path) -> None:
+    certificates(tmp_path)
+    cert, good = tmp_path / "server.pem", (tmp_path / "server.pem").read_bytes()
+    context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    with serving(made, tmp_path, "--tls-cert", str(cert), "--tls-key", str(tmp_path / "server.key")) as server:
+        with urllib.request.urlopen(f"{server.admin}/v1/status", timeout=20, context=context) as response:
+            (worker,) = json.load(response)["workers"]
+        cert.write_bytes(b"no certificate")
+        os.kill(worker["pid"], signal.SIGKILL)
+        assert {e["error"]["code"] for e in server.events("worker-refused")} == {"tls-invalid"}
+        cert.write_bytes(good)
+
+        def ready() -> bool:
+            with (
+                suppress(urllib.error.HTTPError),
+                urllib.request.urlopen(f"{server.admin}/v1/ready", timeout=20, context=context),
+            ):
+                return True
+            return False
+
+        wait_until(ready)
+    assert "Traceback" not in server.errors.read_text()
 
 
 def test_a_public_client_of_the_protocol_works_unchanged(made: Path, tmp_path: Path) -> None:

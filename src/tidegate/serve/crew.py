@@ -64,7 +64,7 @@ class Worker:
 
     def __init__(self, number: int, process: subprocess.Popen[bytes], control: socket.socket) -> None:
         self.number, self.process, self.control = number, process, control
-        self.serving, self.drained = False, False
+        self.serving, self.drained, self.lost = False, False, False
         self.sheets: list[tuple[Counted, Sheet]] = []
         self.answer: asyncio.Future[tuple[dict[str, Any], list[int]]] | None = None
 
@@ -72,6 +72,7 @@ class Worker:
         """Send an order and wait for its answer; one that takes too long is killed, or its answer would be taken for another's.
 
         Raises:
+            TidegateError: why it refuses.
             ServerError: it died, or took longer than ``seconds``.
         """
         self.answer = asyncio.get_running_loop().create_future()
@@ -79,10 +80,13 @@ class Worker:
             self.answer.cancel()
             raise _died(self)
         try:
-            return await asyncio.wait_for(self.answer, seconds)
+            said, fds = await asyncio.wait_for(self.answer, seconds)
         except TimeoutError as e:
             self.process.kill()
             raise ServerError(f"worker {self.number} took more than {seconds:g} s to {message['do']}") from e
+        if said["is"] == "refused":
+            raise _error(said)
+        return said, fds
 
 
 class Crew:
@@ -163,36 +167,48 @@ class Crew:
     async def _hire(self, number: int) -> None:
         """Start a worker and let it serve."""
         assert self.target is not None
+        try:
+            worker = self.workers[number] = self._begin(number)
+        except OSError as e:  # no memory, process or descriptor left
+            raise ServerError(f"cannot start worker {number}: {e.strerror or e}", code="worker-start") from e
+        asyncio.get_running_loop().add_reader(worker.control, self._heard, worker)
+        try:
+            await self._load(worker, self.target)
+            await worker.order(30, do="use")
+            if worker.lost:  # its answer and its end were heard at once
+                raise _died(worker)
+        except BaseException:
+            worker.process.kill()
+            raise
+        worker.serving = True
+
+    def _begin(self, number: int) -> Worker:
         ours, theirs = wire.pair()
-        listener = self._listeners[number]
+        ours.setblocking(False)
+        try:
+            process = self._run(theirs, self._listeners[number])
+            fd = wire.to_fd(self._setup.as_json())
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        wire.send(ours, {"do": "setup"}, [fd])
+        os.close(fd)
+        return Worker(number, process, ours)
+
+    def _run(self, control: socket.socket, listener: socket.socket) -> subprocess.Popen[bytes]:
         module = ["-P", "-m", "tidegate.serve.worker"]  # -P: nothing of the working directory is imported
-        command = [sys.executable, *module, str(theirs.fileno()), str(listener.fileno())]
-        process = subprocess.Popen(
-            command,
-            pass_fds=(theirs.fileno(), listener.fileno()),
+        return subprocess.Popen(
+            [sys.executable, *module, str(control.fileno()), str(listener.fileno())],
+            pass_fds=(control.fileno(), listener.fileno()),
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the leading process
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        theirs.close()
-        ours.setblocking(False)
-        worker = self.workers[number] = Worker(number, process, ours)
-        fd = wire.to_fd(self._setup.as_json())
-        wire.send(ours, {"do": "setup"}, [fd])
-        os.close(fd)
-        asyncio.get_running_loop().add_reader(ours, self._heard, worker)
-        try:
-            await self._load(worker, self.target)
-            await worker.order(30, do="use")
-        except BaseException:
-            process.kill()
-            raise
-        worker.serving = True
 
     async def _load(self, worker: Worker, target: Target) -> None:
-        said, fds = await worker.order(LOAD_SECONDS, do="load", version=target.version, digest=target.digest)
-        if said["is"] == "refused":
-            raise _error(said)
+        _, fds = await worker.order(LOAD_SECONDS, do="load", version=target.version, digest=target.digest)
         ruler = Ruler.from_json(wire.from_fd(fds[1]))
         known, sheet = self.counted.pop(target.digest, None), Sheet(fds[0], ruler.layout())
         if known is None or (known.target, known.ruler) != (target, ruler):
@@ -222,7 +238,7 @@ class Crew:
         wire.close(worker.control)
         for counted, sheet in worker.sheets:
             counted.retire(sheet)
-        served, worker.serving = worker.serving, False
+        served, worker.serving, worker.lost = worker.serving, False, True
         if worker.answer and not worker.answer.done():
             worker.answer.set_exception(_died(worker))
         if not self.ending and (served or worker.drained):
@@ -231,7 +247,8 @@ class Crew:
             task.add_done_callback(self._tasks.discard)
 
     async def _replace(self, worker: Worker) -> None:
-        code = await asyncio.get_running_loop().run_in_executor(None, worker.process.wait)
+        while (code := worker.process.poll()) is None:
+            await asyncio.sleep(0.02)
         self._say("worker-died", worker=worker.number, pid=worker.process.pid, code=code)
         wait = FIRST_WAIT
         while not self.ending:
@@ -240,8 +257,8 @@ class Crew:
                 async with self._lock:
                     await self._hire(worker.number)
                 return
-            except TidegateError as e:
-                self._say("worker-refused", worker=worker.number, error=e.as_json())
+            except Exception as e:  # whatever it is, there is no server without workers
+                self._say("worker-refused", worker=worker.number, error=wire.as_json(e))
             await asyncio.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from tidegate.errors import ModelRefused, TidegateError, UsageError
 from tidegate.registry.model import Version
+from tidegate.serve import wire
 from tidegate.serve.access import Access
 from tidegate.serve.admin import Admin, Answer, inputs, scores
 from tidegate.serve.connection import Limits, Server
@@ -23,6 +24,8 @@ from tidegate.serve.find import find_version
 from tidegate.serve.lines import Lines
 from tidegate.serve.setup import Options, Setup
 from tidegate.store.runs import iso
+
+LONGEST_WAIT = 60.0  # seconds between two looks while there is trouble
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Leader:
         self._stop, self._look = asyncio.Event(), asyncio.Event()
         self._refused: dict[str, Any] | None = None
         self._trouble: str | None = None
+        self._away = False  # whether the registry could not be asked
+        self._wait = options.poll
         self._refusals, self._served = 0, False
         self._checked = self._started
 
@@ -108,7 +113,7 @@ class Leader:
     async def _follow(self) -> None:
         """Look now and then, or when told to, whether the alias names another version."""
         while True:
-            wait = self._options.poll if self._options.follow else None
+            wait = self._wait if self._options.follow else None
             told = True
             try:
                 await asyncio.wait_for(self._look.wait(), wait)
@@ -123,22 +128,29 @@ class Leader:
         found: Version | None = None
         try:
             found = await loop.run_in_executor(None, find_version, self._store, self._reference)
-            self._checked, self._trouble = time.time(), None
+            self._checked = time.time()
             if found.digest == self._version.digest and found.version == self._version.version:
                 self._refused = None
-                return
-            if not told and self._refused and self._refused["version"] == found.version:
-                return  # said already; told again, it is tried again
-            await self._crew.change(Target(found.version, found.digest))
+            elif told or not self._refused or self._refused["version"] != found.version:
+                await self._swap(found)  # one that was refused is tried again when told to
         except (ModelRefused, UsageError) as e:
             self._refuse(found, e)
-        except TidegateError as e:  # the store, a worker: next time it may do
-            if self._trouble != str(e):
-                self._lines.write("trouble", error=e.as_json(), serving=self._version.version)
-            self._trouble = str(e)
-        else:
-            self._lines.write("swapped", before=self._version.version, version=found.version, digest=found.digest)
-            self._version, self._refused = found, None
+        except Exception as e:  # the store, a worker, a bug: next time it may do
+            self._note(e, away=found is None)
+            return
+        self._trouble, self._away, self._wait = None, False, self._options.poll
+
+    async def _swap(self, found: Version) -> None:
+        await self._crew.change(Target(found.version, found.digest))
+        self._lines.write("swapped", before=self._version.version, version=found.version, digest=found.digest)
+        self._version, self._refused = found, None
+
+    def _note(self, error: Exception, *, away: bool) -> None:
+        """Say trouble once while it lasts, and look less and less often: each look may make all workers load."""
+        if self._trouble != str(error):
+            self._lines.write("trouble", error=wire.as_json(error), serving=self._version.version)
+        self._trouble, self._away = str(error), away
+        self._wait = max(self._options.poll, min(2 * self._wait, LONGEST_WAIT))
 
     def _refuse(self, found: Version | None, error: TidegateError) -> None:
         version = found.version if found else None
@@ -214,7 +226,7 @@ class Leader:
             ("tidegate_refused", "Whether the alias names a version that is not served.",
              float(self._refused is not None), {"version": refused}),
             ("tidegate_refusals", "Versions that were refused.", float(self._refusals), {}),
-            ("tidegate_store_trouble", "Whether the registry cannot be asked.", float(self._trouble is not None), {}),
+            ("tidegate_store_trouble", "Whether the registry cannot be asked.", float(self._away), {}),
         ]  # fmt: skip
         return exposition(Collector(self._version.model, list(self._crew.counted.values()), gauges))
 

@@ -8,6 +8,8 @@ import os
 import socket
 from typing import Any
 
+from tidegate.errors import TidegateError
+
 MOST = 64 << 10
 
 
@@ -42,6 +44,13 @@ def receive(end: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
         return None
     found: dict[str, Any] = json.loads(data)
     return found, fds
+
+
+def as_json(error: Exception) -> dict[str, Any]:
+    """An error to send or to log; ``internal`` where nobody foresaw it."""
+    if isinstance(error, TidegateError):
+        return error.as_json()
+    return {"code": "internal", "message": repr(error)[:500]}
 
 
 def to_fd(body: Any) -> int:

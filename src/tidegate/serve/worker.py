@@ -6,7 +6,7 @@
 ``setup``                  what to serve and how; comes first
 ``load`` version, digest   bring it, check it, score once: ``loaded`` with its counts, or ``refused``
 ``forget``                 what was loaded is not wanted: others refused it
-``use``                    serve what was loaded last: ``used``; the first time, take connections
+``use``                    serve what was loaded last: ``used``, or ``refused``; the first time, take connections
 ``drain``                  not ready, answer what is there, end: ``drained``
 =========================  ==================================================================================
 
@@ -85,9 +85,9 @@ class Worker:
             order = message[0]
             match order["do"]:
                 case "load":
-                    self._spawn(self._load(order["version"], order["digest"]))
+                    self._spawn(self._obey(self._load(order["version"], order["digest"])))
                 case "use":
-                    self._spawn(self._use())
+                    self._spawn(self._obey(self._use()))
                 case "forget":
                     self._next = None
                 case "drain":
@@ -98,15 +98,15 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _load(self, version: int, digest: str) -> None:
+    async def _obey(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            model = await asyncio.get_running_loop().run_in_executor(None, self._loaded, version, digest)
+            await work
         except Exception as e:  # whatever it is, the last good version goes on and the leading process is told
-            error = e.as_json() if isinstance(e, TidegateError) else {"code": "internal", "message": repr(e)[:500]}
             code = e.exit_code if isinstance(e, TidegateError) else 3
-            wire.send(self._control, {"is": "refused", "version": version, "error": error, "exit_code": code})
-            return
-        self._next = model
+            wire.send(self._control, {"is": "refused", "error": wire.as_json(e), "exit_code": code})
+
+    async def _load(self, version: int, digest: str) -> None:
+        self._next = model = await asyncio.get_running_loop().run_in_executor(None, self._loaded, version, digest)
         described = wire.to_fd(model.counts.ruler.as_json())
         message = {"is": "loaded", "version": version, "digest": model.loaded.version.digest}
         wire.send(self._control, message, [model.counts.fd, described])
@@ -124,7 +124,7 @@ class Worker:
     async def _use(self) -> None:
         model, self._next = self._next, None
         if model is None:
-            return
+            raise Trouble("nothing was loaded that could be served")
         if self._service is None:
             await self._begin(model)
         else:
