@@ -26,15 +26,19 @@ MADE = Profile(
 )
 
 
+def index(bins: Bins, value: float) -> int:
+    return next((i for i, edge in enumerate(bins.edges) if value <= edge), len(bins.edges))
+
+
 @given(st.lists(FINITE, max_size=60))
 def test_a_value_on_an_edge_is_in_the_bin_that_ends_there(values: list[float]) -> None:
     bins = profile.quantile_bins(np.array(values, dtype=float))
-    assert sum(bins.counts) == len(values) == bins.rows
-    by_hand = [sum(bins.index(v) == i for v in values) for i in range(len(bins.edges) + 1)]
+    assert sum(bins.counts) == len(values)
+    by_hand = [sum(index(bins, v) == i for v in values) for i in range(len(bins.edges) + 1)]
     assert list(bins.counts) == by_hand
     for edge in bins.edges:
         assert edge in values
-        assert bins.edges[bins.index(edge)] == edge
+        assert bins.edges[index(bins, edge)] == edge
 
 
 def test_deciles_hold_a_tenth_each_and_equal_ones_are_one_edge() -> None:
@@ -45,7 +49,7 @@ def test_deciles_hold_a_tenth_each_and_equal_ones_are_one_edge() -> None:
 
 def test_what_is_no_number_is_in_the_last_bin() -> None:
     bins = Bins((0.25, 0.5), ())
-    assert bins.index(math.nan) == 2
+    assert index(bins, math.nan) == 2
     assert bins.count(np.array([math.nan, math.inf, -math.inf, 0.25])) == (2, 0, 2)
 
 
@@ -60,7 +64,7 @@ def test_the_prediction_of_two_classes_is_a_probability_and_of_more_an_index() -
 def test_a_number_column_counts_what_is_no_finite_number_apart() -> None:
     found = profile.number([1.0, None, math.nan, math.inf, 3.0])
     assert (found.missing, found.least, found.greatest, found.mean, found.sd) == (3, 1.0, 3.0, 2.0, 1.0)
-    assert found.bins.rows == 2
+    assert sum(found.bins.counts) == 2
     assert profile.number([None, math.nan]) == Number(2, 0.0, 0.0, 0.0, 0.0, Bins((), (0,)))
 
 
@@ -69,7 +73,7 @@ def test_rare_and_long_texts_are_counted_and_not_kept() -> None:
     found = profile.text(["a"] * 6 + ["b"] * 4 + [long] * 9 + [None])
     assert (found.missing, found.frequent, found.rest) == (1, {"a": 6}, 13)
     assert long not in Profile(20, Bins((), (20,)), columns={"t": found}).json()
-    assert found.lengths.rows == 19
+    assert sum(found.lengths.counts) == 19
 
 
 @given(st.lists(FINITE | st.none() | st.just(math.nan) | st.just(math.inf), max_size=40), st.lists(st.text(max_size=5)))
@@ -131,28 +135,26 @@ def test_bytes_that_are_no_profile_are_refused(data: bytes) -> None:
 
 @given(COUNTS, COUNTS)
 def test_distances_are_nought_for_equal_shares_and_never_less(a: list[int], b: list[int]) -> None:
-    for distance in (profile.psi, profile.ks, profile.total_variation):
+    for distance in (profile.psi, profile.ks):
         assert distance(a, b) >= 0
         assert distance(a, a) == 0
-    assert profile.ks(a, b) <= profile.total_variation(a, b) + 1e-12 <= 1 + 1e-12
+    assert profile.ks(a, b) <= 1 + 1e-12
     assert profile.ks(a, [10 * n for n in a]) == pytest.approx(0, abs=1e-12)
 
 
 def test_distances_are_what_their_definitions_say() -> None:
     a, b = [50, 30, 20], [20, 30, 50]
-    assert profile.total_variation(a, b) == pytest.approx(0.3)
     assert profile.ks(a, b) == pytest.approx(0.3)
     assert profile.psi([5000, 3000, 2000], [2000, 3000, 5000]) == pytest.approx(0.6 * math.log(2.5), rel=1e-3)
-    assert profile.total_variation([10, 0, 0], [0, 0, 7]) == 1
 
 
 @pytest.mark.parametrize(("a", "b"), [([0, 0], [1, 2]), ([1, 2], [0, 0]), ([1], [1, 2])])
 def test_a_distance_to_nothing_is_no_number(a: list[int], b: list[int]) -> None:
-    for distance in (profile.psi, profile.ks, profile.total_variation):
+    for distance in (profile.psi, profile.ks):
         assert math.isnan(distance(a, b))
 
 
 def test_numpy_and_the_single_value_agree_on_every_bin() -> None:
     bins = Bins((-1.0, 0.0, 2.5), ())
     values = [-2.0, -1.0, -0.5, 0.0, 1e-300, 2.5, 3.0, math.nan]
-    assert [bins.index(v) for v in values] == bins.indices(np.array(values)).tolist()
+    assert [index(bins, v) for v in values] == bins.indices(np.array(values)).tolist()

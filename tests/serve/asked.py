@@ -67,7 +67,7 @@ def service(loaded: Loaded, lines: Lines | None = None, **options: Any) -> Servi
 def quiet() -> Lines:
     lines = Lines.__new__(Lines)  # no thread, no file
     lines.dropped = 0
-    lines.write = lambda *_, **__: None  # type: ignore[method-assign]
+    lines.write = lines.bounded = lambda *_, **__: None  # type: ignore[method-assign]
     return lines
 
 

@@ -102,6 +102,21 @@ def test_a_log_that_nobody_reads_costs_lines_and_never_time(monkeypatch: pytest.
     os.close(writer)
 
 
+def test_strangers_fill_no_disk_with_errors_and_hide_none_of_another_kind(loaded: Loaded, tmp_path: Path) -> None:
+    bad = [asked.request("GET", "/nothing")] * 200 + [asked.request("POST", "/predict", b"[")]
+    seconds = [1.5e9]
+    with (tmp_path / "log").open("wb") as f:
+        log = Lines(f.fileno(), now=lambda: seconds[0])
+        app = asked.service(loaded, log)
+        for _ in range(2):
+            assert len(asyncio.run(asked.ask_all(app, bad))) == 201
+            seconds[0] += 1
+        log.close()
+    found = [json.loads(line)["code"] for line in (tmp_path / "log").read_text().splitlines()]
+    assert found == [*[404] * lines.ERRORS, 400] * 2
+    assert log.dropped == 2 * (200 - lines.ERRORS)
+
+
 def test_lines_of_several_workers_do_not_run_into_each_other() -> None:
     reader, writer = os.pipe()
     logs = [Lines(writer) for _ in range(4)]

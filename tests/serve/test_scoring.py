@@ -150,6 +150,25 @@ def test_who_would_wait_too_long_is_told_when_to_come_back(loaded: Loaded) -> No
         assert (answer.status, answer.fields["retry-after"]) == (503, "7")
 
 
+def test_what_is_in_the_thread_during_a_swap_is_counted(loaded: Loaded) -> None:
+    gate = threading.Event()
+    app, _ = spied(loaded, gate)
+    before = app.model
+
+    async def go() -> None:
+        client = asked.Client()
+        raw, body = rows(TICK + 1)
+        app.ask(client, app.plan(read_head(raw)), body)  # type: ignore[arg-type]
+        app.use(asked.model(loaded))
+        gate.set()
+        while not client.answered:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(go())
+    app.scoring.close()
+    assert sum(before.counts.read()["labels"]) == TICK + 1
+
+
 def test_requests_around_a_swap_are_answered_by_the_version_they_came_to(loaded: Loaded) -> None:
     app, _ = spied(loaded)
     other = asked.model(loaded)
@@ -168,7 +187,6 @@ def test_requests_around_a_swap_are_answered_by_the_version_they_came_to(loaded:
     asyncio.run(go())
     app.scoring.close()
     assert [c.answered[0].status for c in clients] == [200] * 4
-    before.counts.fold()
     other.counts.fold()
     assert sum(before.counts.read()["labels"]) == 4
     assert sum(other.counts.read()["labels"]) == 4

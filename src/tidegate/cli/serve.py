@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import click
@@ -55,7 +56,7 @@ def command(
     """Serve a registered model (Open Inference Protocol v2) until SIGTERM or Ctrl-C.
 
     The default version is the alias champion. Only a version that may be served is loaded, by digest. GET / shows what a
-    request looks like, /docs is a page. The log, JSON lines on stderr, has each error, each slow request and a sample of
+    request looks like, /docs is a page. The log, JSON lines on stderr, has errors, each slow request and a sample of
     the rest. SIGHUP looks at the alias now.
     """
     options = Options(
@@ -81,10 +82,8 @@ def _tell_json(ready: Ready) -> None:
 
 
 def _token(file: Path | None) -> str | None:
-    from os import environ
-
     if file is None:
-        return environ.get("TIDEGATE_SERVE_TOKEN") or None
+        return os.environ.get("TIDEGATE_SERVE_TOKEN") or None
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:

@@ -14,14 +14,14 @@ and what is no number. Columns keep no value that fewer than ``SEEN`` rows have,
                               "edges": [8, …], "counts": […]}}}       # edges of a text are of its length
 
 How far two counts by the same bins are apart: ``psi`` (population stability index, the symmetrised Kullback-Leibler
-divergence of the shares), ``ks`` (Kolmogorov and Smirnov's distance, at the edges), ``total_variation``.
+divergence of the shares) and ``ks`` (Kolmogorov and Smirnov's distance, at the edges).
 """
 
 from __future__ import annotations
 
 import json
 import math
-from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
@@ -50,10 +50,6 @@ class Bins:
     edges: tuple[float, ...]
     counts: tuple[int, ...]
 
-    def index(self, value: float) -> int:
-        """Return the bin of a value."""
-        return len(self.edges) if value != value else bisect_left(self.edges, value)
-
     def indices(self, values: np.ndarray) -> np.ndarray:
         """Return the bin of each value."""
         import numpy as np
@@ -65,11 +61,6 @@ class Bins:
         import numpy as np
 
         return tuple(np.bincount(self.indices(values), minlength=len(self.edges) + 1).tolist())
-
-    @property
-    def rows(self) -> int:
-        """How many values were counted."""
-        return sum(self.counts)
 
 
 @dataclass(frozen=True)
@@ -177,8 +168,6 @@ def number(values: Sequence[float | None] | np.ndarray) -> Number:
 
 def text(values: Iterable[Any]) -> Text:
     """Profile a column of texts, categories or booleans; None is missing."""
-    from collections import Counter
-
     import numpy as np
 
     said = list(values)
@@ -202,13 +191,6 @@ def ks(expected: Sequence[int], found: Sequence[int]) -> float:
         return math.nan
     below, live = accumulate(_shares(expected)), accumulate(_shares(found))
     return max(abs(a - b) for a, b in zip(below, live, strict=True))
-
-
-def total_variation(expected: Sequence[int], found: Sequence[int]) -> float:
-    """The share of rows that would have to change their bin for the counts to agree; NaN where one is empty."""
-    if len(expected) != len(found) or not sum(expected) or not sum(found):
-        return math.nan
-    return math.fsum(abs(a - b) for a, b in zip(_shares(expected), _shares(found), strict=True)) / 2
 
 
 def _finite(value: float) -> float:

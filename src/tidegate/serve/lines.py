@@ -1,9 +1,10 @@
-"""The log: one JSON object a line, of every error, every slow request and a sample of the rest, and of events.
+"""The log: one JSON object a line, of errors, every slow request and a sample of the rest, and of events.
 
 Whoever logs appends to a bounded list and goes on; a thread looks at it a few times a second, makes lines and writes
 them. It is not woken for each line: that was measured to cost more than all else that is done for a request, since the
 interpreter's lock goes to and fro. A reader that does not read, or a full disk, costs lines, which are counted, and never
-a request.
+a request. Errors are what strangers can cause as often as they like: of each code some a second are logged, and the rest
+are counted, too.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import os
 import random
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 QUEUE = 10_000
 EVERY = 0.2  # seconds
+ERRORS = 20  # of one code, in a second
 PIECE = 4096  # bytes; PIPE_BUF of Linux
 
 
@@ -35,6 +37,7 @@ class Lines:
         self.dropped = 0
         self._fd, self._now = fd, now
         self._waiting: deque[tuple[float, str, dict[str, Any]]] = deque()
+        self._second, self._errors = 0, Counter[int]()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
@@ -45,6 +48,17 @@ class Lines:
             self.dropped += 1
         else:
             self._waiting.append((self._now(), event, said))
+
+    def bounded(self, event: str, *, code: int, **said: Any) -> None:
+        """Log an event of which there may be any number."""
+        second = int(self._now())
+        if second != self._second:
+            self._second, self._errors = second, Counter()
+        self._errors[code] += 1
+        if self._errors[code] > ERRORS:
+            self.dropped += 1
+        else:
+            self.write(event, code=code, **said)
 
     def close(self, seconds: float = 2.0) -> None:
         """Write what is left, as far as that goes in ``seconds``."""

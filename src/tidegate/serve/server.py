@@ -6,6 +6,7 @@ It imports neither the model nor what scores it, so that it starts at once, and 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable
 
@@ -79,7 +80,7 @@ def listen(host: str, port: int, number: int) -> list[socket.socket]:
     except OSError as e:
         for sock in made:
             sock.close()
-        in_use = e.errno in (98, 48)
+        in_use = e.errno == errno.EADDRINUSE
         raise ServerError(
             f"cannot listen on {host}:{port}: {e.strerror or e}",
             allowed="A free port of an address of this machine.",

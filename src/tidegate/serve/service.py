@@ -171,6 +171,8 @@ class Service:
             at = end
         now = time.perf_counter()
         model.counts.batch(columns, label, probabilities, [w.start for w in batch], now)
+        if model is not self.model:
+            model.counts.fold()  # nobody does so again and again for a version that is served no more
         if now - batch[0].start >= self._logging.slow:
             self._log_slow(batch, now)
         for i in self._sample.take(len(batch)):
@@ -229,7 +231,8 @@ class Service:
         end: float | None = None, model: Model | None = None, **more: Any,
     ) -> None:  # fmt: skip
         version = (model or self.model).loaded.version
-        self._lines.write(
+        write = self._lines.bounded if why == "error" else self._lines.write
+        write(
             "request",
             why=why,
             id=request_id or _new_id(),

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from tidegate.errors import ServerError
 
+MOST_LOG = 64 << 20
+
 
 @dataclass(frozen=True)
 class Process:
@@ -52,9 +54,14 @@ def start(
 ) -> Process:
     """Start a command that outlives us, with what it writes at the end of a log.
 
+    A log of more than ``MOST_LOG`` bytes is put aside as ``.1``, in the place of the one before.
+
     Raises:
         ServerError: it cannot be started, or ended at once (code ``front-start``).
     """
+    with suppress(FileNotFoundError):
+        if log.stat().st_size > MOST_LOG:
+            log.replace(log.with_name(f"{log.name}.1"))
     with log.open("ab") as out:
         try:
             child = subprocess.Popen(
