@@ -16,6 +16,8 @@ from typing import Any
 from tidegate.errors import ConfigError
 
 PROJECT_FILE = "pyproject.toml"
+SERVE_TOKEN = "TIDEGATE_SERVE_TOKEN"
+SHORTEST = 16  # of tokens, in bytes
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,33 @@ def user_name() -> str:
         return os.environ.get("TIDEGATE_USER") or getpass.getuser()
     except (KeyError, OSError):  # a container whose user has no name
         return f"uid-{os.getuid()}"
+
+
+def serve_token() -> str:
+    """The bearer token that servers ask for and their front, rollouts and monitors have; empty where there is none.
+
+    Raises:
+        ConfigError: see ``check_token``.
+    """
+    said = os.environ.get(SERVE_TOKEN, "")
+    return check_token(said, SERVE_TOKEN).decode() if said else ""
+
+
+def check_token(text: str, where: str) -> bytes:
+    """Return a token without the white space around it.
+
+    Raises:
+        ConfigError: it is too short, or nothing that a header can hold (code ``token-invalid``).
+    """
+    token = text.strip()
+    if len(token) < SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(
+            f"{where} holds no token",
+            allowed=f"{SHORTEST} printable characters or more, no spaces.",
+            hint=f"export {SERVE_TOKEN}=$(openssl rand -hex 32)",
+            code="token-invalid",
+        )
+    return token.encode()
 
 
 def cache_folder() -> Path:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tidegate.errors import ConfigError
-from tidegate.serve.access import ADMIN, DATA, ROUTES, Access, Policy, Route, access, check_token
+from tidegate.project import check_token
+from tidegate.serve.access import ADMIN, DATA, ROUTES, Access, Policy, Route, access
 from tidegate.serve.http import HttpError, read_head
 
 TOKEN = b"0123456789abcdef-the-token"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import os
 import signal
 import sys
 import threading
@@ -16,7 +14,7 @@ from typing import Any
 import click
 
 from tidegate.errors import TidegateError, UsageError
-from tidegate.project import read_project
+from tidegate.project import SERVE_TOKEN, read_project, serve_token
 from tidegate.registry.model import Registry, may_serve
 from tidegate.rollout.front.configuration import Settings
 from tidegate.rollout.front.fleet import Fleet, Wanted, front_folder, read_fleet, write_fleet
@@ -24,9 +22,8 @@ from tidegate.rollout.front.kinds import HAPROXY, KINDS
 from tidegate.rollout.front.status import status
 from tidegate.rollout.front.supervisor import Supervisor, one_supervisor
 from tidegate.rollout.router import STABLE, WHOLE
+from tidegate.serve.access import is_loopback
 from tidegate.store.open import open_store
-
-TOKEN = "TIDEGATE_SERVE_TOKEN"
 
 
 @click.command("front")
@@ -72,25 +69,20 @@ def command(
 
 
 def _say(text: str) -> None:
-    with suppress(BrokenPipeError):
+    with suppress(OSError):  # a full disk, a closed pipe
         click.echo(text)
         sys.stdout.flush()
 
 
 def _check_open(host: str, open_: bool) -> None:
-    if not (_is_loopback(host) or open_ or os.environ.get(TOKEN)):
+    token = serve_token()  # the servers would refuse to start with what is none
+    if not (is_loopback(host) or open_ or token):
         raise UsageError(
             f"{host} can be reached from other machines",
-            allowed=f"A loopback address, or a bearer token in {TOKEN}.",
+            allowed=f"A loopback address, or a bearer token in {SERVE_TOKEN}.",
             hint="--host 127.0.0.1; or --open, to let everybody ask",
             code="front-open",
         )
-
-
-def _is_loopback(host: str) -> bool:
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
 
 
 def _write_first_fleet(folder: Path, name: str, store: str, workers: int | None) -> None:
@@ -116,7 +108,7 @@ def _champion(name: str, store: str) -> Wanted:
 
 def _server(store: str, host: str, open_: bool) -> Any:
     # a front for other machines is asked by names that we do not know; there the token decides
-    rules = [] if _is_loopback(host) else ["--allow-host", "*"]
+    rules = [] if is_loopback(host) else ["--allow-host", "*"]
     rules += ["--open"] * open_  # a token of the environment is then the admin port's alone
     common = [sys.executable, "-m", "tidegate", "serve"]
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 
 import click
 
 from tidegate.errors import ServerError, Trouble
-from tidegate.project import read_project
+from tidegate.project import read_project, serve_token
 from tidegate.registry.model import Registry
 from tidegate.rollout.drift import Rules
 from tidegate.rollout.front.fleet import front_folder, read_running
 from tidegate.rollout.monitor import Monitor, Seen, Server, Source
 from tidegate.rollout.router import STABLE
 from tidegate.store.open import open_store
-
-TOKEN = "TIDEGATE_SERVE_TOKEN"
 
 
 @click.command("monitor")
@@ -69,7 +66,7 @@ def _turn(monitor: Monitor, name: str, min_rows: int, as_json: bool) -> None:
 
 
 def _sources(name: str, urls: Sequence[str]) -> Mapping[str, Source]:
-    token = os.environ.get(TOKEN, "")
+    token = serve_token()
     if urls:
         return {url: Server(url, token) for url in urls}
     found = read_running(front_folder(name)).ready(STABLE)

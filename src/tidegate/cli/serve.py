@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import click
 
 from tidegate.errors import ConfigError, UsageError
-from tidegate.project import read_project
+from tidegate.project import read_project, serve_token
 from tidegate.serve.connection import Limits
 from tidegate.serve.leader import Ready
 from tidegate.serve.server import serve
@@ -83,7 +82,7 @@ def _tell_json(ready: Ready) -> None:
 
 def _token(file: Path | None) -> str | None:
     if file is None:
-        return os.environ.get("TIDEGATE_SERVE_TOKEN") or None
+        return serve_token() or None
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:

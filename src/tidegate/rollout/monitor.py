@@ -7,10 +7,7 @@ longer until it has enough rows.
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,13 +17,13 @@ from tidegate.errors import ConfigError, NotFound, ServerError
 from tidegate.registry.gate import Finding
 from tidegate.registry.model import ModelState, Version
 from tidegate.rollout.drift import Column, Rules, Window, drifted, look
+from tidegate.rollout.servers import get
 from tidegate.store.base import Store
 from tidegate.store.blobs import Blobs
 from tidegate.store.drift import Drifts
 from tidegate.store.runs import iso
 
 SECONDS = 10.0
-MAX_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class Server:
 
     def read(self) -> Sample:
         """See ``Source``."""
-        scores, inputs = self._get("/v1/scores"), self._get("/v1/inputs")
+        scores, inputs = (get(self.url, path, self.token, SECONDS) for path in ("/v1/scores", "/v1/inputs"))
         try:
             columns = {str(n): _column(c) for n, c in inputs["columns"].items()}
             window = Window(int(scores["rows"]), tuple(map(int, scores["counts"])), columns)
@@ -67,22 +64,6 @@ class Server:
             raise ServerError(
                 f"{self.url} says something else than a tidegate server's counts", code="server-odd"
             ) from e
-
-    def _get(self, path: str) -> Any:
-        headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
-        try:
-            request = urllib.request.Request(self.url.rstrip("/") + path, headers=headers)
-            with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-                return json.loads(answer.read(MAX_BYTES))
-        except urllib.error.HTTPError as e:
-            e.close()
-            hint = "TIDEGATE_SERVE_TOKEN is the token of its admin port." if e.code in (401, 403) else ""
-            raise ServerError(
-                f"{self.url}{path} answers {e.code}", allowed="The admin port of a server.", hint=hint
-            ) from e
-        except (OSError, ValueError) as e:
-            said = "The admin port of a `tidegate serve`, which it says when it starts."
-            raise ServerError(f"{self.url} cannot be read: {e}", allowed=said) from e
 
 
 def _column(body: Mapping[str, Any]) -> Column:

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from tidegate.errors import Damaged
+from tidegate.errors import Damaged, ServerError, UsageError
+from tidegate.project import SERVE_TOKEN, serve_token
 from tidegate.rollout.counts import Score
 from tidegate.rollout.front import fleet as files
 from tidegate.rollout.front.fleet import Server, Wanted
 from tidegate.rollout.state import Running, Target
 
 EVERY_SECONDS, PATIENCE_SECONDS = 0.2, 0.5
-MAX_BYTES = 1 << 20
-TOKEN = "TIDEGATE_SERVE_TOKEN"
+MAX_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,17 @@ def _version(wanted: Wanted) -> int:
 class ServerScores:
     """What the servers of a front say of their predictions, asked again and again by threads of their own.
 
-    A server that hangs delays nobody: what it said last is what is known.
+    Whoever asks for the latest waits for no server; one that hangs says nothing, ``PATIENCE_SECONDS`` after it was asked.
 
     Args:
         folder: of the front.
+
+    Raises:
+        ConfigError: the token of the environment is none.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._ask = folder, partial(ask, token=serve_token())
         self._known: dict[str, tuple[Score, ...]] = {}
         threading.Thread(target=self._work, daemon=True, name="scores").start()
 
@@ -85,23 +89,56 @@ class ServerScores:
                 with suppress(Damaged, OSError):
                     servers = files.read_running(self._folder).servers
                 found: dict[str, tuple[Score, ...]] = {}
-                for server, score in zip(servers, pool.map(ask, servers), strict=True):
+                for server, score in zip(servers, pool.map(self._ask, servers), strict=True):
                     if score:
                         found[server.arm] = (*found.get(server.arm, ()), score)
                 self._known = found
                 time.sleep(EVERY_SECONDS)
 
 
-def ask(server: Server) -> Score | None:
+def ask(server: Server, token: str = "") -> Score | None:
     """Return what a server says of its predictions; None where it says nothing, or is of another version than it should."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.admin_port, timeout=PATIENCE_SECONDS)
-    token = os.environ.get(TOKEN, "")
     try:
-        connection.request("GET", "/v1/scores", headers={"Authorization": f"Bearer {token}"} if token else {})
-        answer = connection.getresponse()
-        body: Any = json.loads(answer.read(MAX_BYTES)) if answer.status == 200 else {}
+        body = get(f"http://127.0.0.1:{server.admin_port}", "/v1/scores", token, PATIENCE_SECONDS)
         return Score(str(body["epoch"]), body["counts"]) if body["digest"] == server.wanted.digest else None
-    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+    except (ServerError, KeyError, TypeError):
         return None
+
+
+def get(url: str, path: str, token: str, seconds: float) -> Any:
+    """Return what the admin port of a server says, from JSON; neither a proxy nor a redirect sees the token.
+
+    Raises:
+        UsageError: the address is none.
+        ServerError: it cannot be reached, answers something else than 200, or says no JSON.
+    """
+    connection = _connection(url, seconds)
+    try:
+        prefix = urlsplit(url).path.rstrip("/")
+        connection.request("GET", prefix + path, headers={"Authorization": f"Bearer {token}"} if token else {})
+        answer = connection.getresponse()
+        body = answer.read(MAX_BYTES)
+        if answer.status != 200:
+            hint = f"{SERVE_TOKEN} is the token of its admin port." if answer.status in (401, 403) else ""
+            raise ServerError(f"{url}{path} answers {answer.status}", allowed="The admin port of a server.", hint=hint)
+        return json.loads(body)
+    except (OSError, http.client.HTTPException) as e:
+        said = "The admin port of a `tidegate serve`, which it says when it starts."
+        raise ServerError(f"{url} cannot be read: {e or type(e).__name__}", allowed=said) from e
+    except (ValueError, RecursionError) as e:
+        raise ServerError(f"{url}{path} says no JSON", allowed="The admin port of a server.", code="server-odd") from e
     finally:
         connection.close()
+
+
+def _connection(url: str, seconds: float) -> http.client.HTTPConnection:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise UsageError(f"{url!r} is no address of an admin port", allowed="http://HOST:PORT")
+    if parts.scheme == "https":
+        return http.client.HTTPSConnection(host, port, timeout=seconds)
+    return http.client.HTTPConnection(host, port, timeout=seconds)

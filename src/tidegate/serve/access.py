@@ -21,7 +21,6 @@ from tidegate.errors import ConfigError
 from tidegate.serve.http import Head, HttpError
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
-SHORTEST = 16  # of tokens, in bytes
 
 
 class Policy(Enum):
@@ -157,23 +156,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def check_token(text: str, where: str) -> bytes:
-    """Return a token without the white space around it.
-
-    Raises:
-        ConfigError: it is too short, or nothing that a header can hold (code ``token-invalid``).
-    """
-    token = text.strip()
-    if len(token) < SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
-        raise ConfigError(
-            f"{where} holds no token",
-            allowed=f"{SHORTEST} printable characters or more, no spaces.",
-            hint="export TIDEGATE_SERVE_TOKEN=$(openssl rand -hex 32)",
-            code="token-invalid",
-        )
-    return token.encode()
 
 
 def access(

@@ -11,8 +11,9 @@ import socket
 from collections.abc import Callable
 
 from tidegate.errors import ServerError, UsageError
+from tidegate.project import check_token
 from tidegate.registry.model import split_reference
-from tidegate.serve.access import ADMIN, DATA, Access, access, check_token
+from tidegate.serve.access import ADMIN, DATA, Access, access
 from tidegate.serve.find import find_version
 from tidegate.serve.keep import check_folder
 from tidegate.serve.leader import Leader, Ready
