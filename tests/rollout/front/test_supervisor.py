@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -234,6 +235,32 @@ def test_a_damaged_fleet_or_an_older_controller_changes_nothing(house: House) ->
     assert sum("fleet" in line for line in house.said) == 1
     with pytest.raises(Damaged):
         read_fleet(house.folder)
+
+
+def test_a_full_disk_ends_nothing_and_what_died_is_started_when_there_is_room(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    house.want(stable=(ONE, 2))
+    supervisor = house.new()
+    first = house.until(serving(STABLE, ONE, 2))
+    with monkeypatch.context() as full:
+        for name in ("start", "write_running", "free_ports"):
+            full.setattr(module, name, fails)
+        for process in (first.proxy, first.servers[0].process):
+            assert process
+            tell(process, signal.SIGKILL)
+        wait_until(lambda: reap() or not is_alive(first.servers[0].process))
+        for _ in range(3):
+            supervisor.turn()
+        supervisor.end()
+    assert [line for line in house.said if "No space left" in line]
+    assert not is_alive(first.servers[1].process), "it ends in good order, too"
+    house.late += module.LONGEST_WAIT
+    house.until(serving(STABLE, ONE, 2))
+    assert house.ask(20).failed == 0
 
 
 def test_a_port_in_use_is_said_at_once_and_nothing_is_left_running(house: House) -> None:

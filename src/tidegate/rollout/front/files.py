@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.errors import Damaged
+from tidegate.store.disk import RealDisk
 
 PAUSE = 0.01
 
@@ -40,12 +41,21 @@ def _damaged(file: Path) -> Damaged:
 
 
 def write(file: Path, content: Any) -> None:
-    """Replace a file, durably."""
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as out:
-        out.write(json.dumps(content, indent=1).encode() + b"\n")
-        out.flush()
-        os.fsync(out.fileno())
-    Path(out.name).replace(file)
+    """Replace a file, durably; on trouble leave nothing else behind.
+
+    Not by ``LocalStore``, which looks through its folder when it is opened: taking traffic back waits for this.
+    """
+    fd, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with open(fd, "wb") as out:  # noqa: PTH123 - it is a descriptor
+            out.write(json.dumps(content, indent=1).encode() + b"\n")
+            out.flush()
+            os.fsync(fd)
+        Path(name).replace(file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    RealDisk().fsync_folder(file.parent)
 
 
 @contextmanager

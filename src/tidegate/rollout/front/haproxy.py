@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tidegate.errors import ServerError, UsageError
 from tidegate.rollout.front import fence
+from tidegate.rollout.front.admin import ask
 from tidegate.rollout.front.configuration import FAILED, SLOW, slots
-from tidegate.rollout.front.socket import ask
 from tidegate.rollout.front.weights import Weights, pack, unpack
 from tidegate.rollout.router import ARMS, STABLE, Observation, Tally
 
@@ -49,7 +49,7 @@ class HaproxyRouter:
         """The weights in force.
 
         Raises:
-            ServerError: see ``socket.ask``.
+            ServerError: see ``admin.ask``.
         """
         return self._weights(self._ask("get var proc.weights"))
 

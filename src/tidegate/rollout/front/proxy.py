@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from tidegate.errors import ServerError
+from tidegate.rollout.front.admin import ask
 from tidegate.rollout.front.configuration import Settings, configuration, latency_map
 from tidegate.rollout.front.process import Began, Process, ignore, is_alive, start, tell
-from tidegate.rollout.front.socket import ask
 from tidegate.rollout.front.weights import committed, pack
 
 START_SECONDS = 10.0

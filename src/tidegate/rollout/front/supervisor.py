@@ -4,6 +4,7 @@
 * HAProxy that dies is started again with the last committed weights, or stable only.
 * HAProxy and the servers have sessions of their own: they outlive a supervisor that is killed, and the next one, which
   finds them in ``running.json``, goes on with them. There is one supervisor a front (a lock).
+* A full disk ends nothing: what cannot be started or written is tried again.
 * Told to end, it lets HAProxy finish what it has begun, then ends the servers.
 """
 
@@ -13,9 +14,10 @@ import fcntl
 import http.client
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,7 +26,6 @@ from tidegate.rollout.front.configuration import Settings
 from tidegate.rollout.front.fleet import Fleet, Running, Server, Wanted, read_fleet, read_running, write_running
 from tidegate.rollout.front.kinds import HAPROXY, KINDS, ProxyRouter
 from tidegate.rollout.front.orders import orders
-from tidegate.rollout.front.ports import free_ports
 from tidegate.rollout.front.process import Process, identify, is_alive, reap, start, tell
 from tidegate.rollout.router import ARMS
 
@@ -124,7 +125,7 @@ class Supervisor:
         """Look after the front until told to end; then end all of it in good order.
 
         Raises:
-            ServerError: the proxy cannot be started at all.
+            ServerError, OSError: the proxy cannot be started at all.
             ConfigError: the proxy cannot have these settings.
         """
         KINDS[self.kind].check(self.settings)
@@ -145,7 +146,7 @@ class Supervisor:
         if is_up and self._tried(self._route):
             self._tried(self._restore)
         self._send_away()
-        self._write()
+        self._tried(self._write)
         self._noted, self._notes = self._notes, set()
         self._has_turned = True
 
@@ -153,15 +154,15 @@ class Supervisor:
         """Do what may fail for a while; raise if it must not: a proxy that cannot be started when nothing else is."""
         try:
             act()
-        except ServerError as e:
+        except (ServerError, OSError) as e:
             if must:
                 raise
-            self._note(e.found)
+            self._note(_said(e))
             return False
         return True
 
     def end(self) -> None:
-        """Let the proxy finish what it has begun , then the servers."""
+        """Let the proxy finish what it has begun, then the servers."""
         if self.proxy:
             KINDS[self.kind].drain(self.folder, self.proxy)
             self._wait([self.proxy], DRAIN_SECONDS + 2)
@@ -172,7 +173,7 @@ class Supervisor:
         for process in [*everyone, *([self.proxy] if self.proxy else [])]:
             tell(process, signal.SIGKILL)
         self.proxy, self.servers, self.leaving = None, [], {}
-        self._write()
+        self._tried(self._write)
 
     def _wait(self, processes: Sequence[Process], seconds: float) -> None:
         end = self.clock() + seconds
@@ -212,16 +213,16 @@ class Supervisor:
         for arm, wanted in orders(self._fleet, self.servers).start:
             if self.clock() < self._waits.get(arm, (0, 0.0))[1]:
                 continue
-            port, admin_port = free_ports(2)
             try:
+                port, admin_port = free_ports(2)
                 process = start(self.command(wanted, port, admin_port), self.folder / f"{arm}.log")
-            except ServerError as e:
+            except (ServerError, OSError) as e:
                 self._died(arm, Process(0, 0))
-                self._note(e.found)
+                self._note(_said(e))
                 continue
             self._live(process)
             self.servers.append(Server(arm, replace(wanted, workers=1), process, port, admin_port))
-            self._write()
+            self._tried(self._write)
             self.say(f"{wanted.reference} starts for {arm} (pid {process.pid})")
 
     def _ask_all(self) -> None:
@@ -251,7 +252,7 @@ class Supervisor:
 
     def _began(self, process: Process) -> None:
         self.proxy = process
-        self._write()
+        self._tried(self._write)
 
     def _route(self) -> None:
         for arm, servers in orders(self._fleet, self.servers).routes.items():
@@ -297,6 +298,19 @@ class Supervisor:
         if text not in self._noted | self._notes:
             self.say(f"note: {text}")
         self._notes.add(text)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of this machine that nothing listens on now, each another one."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [int(sock.getsockname()[1]) for sock in sockets]
+
+
+def _said(error: ServerError | OSError) -> str:
+    return error.found if isinstance(error, ServerError) else str(error)
 
 
 def is_ready(port: int, path: str, seconds: float = 1.0) -> bool:
