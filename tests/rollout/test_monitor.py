@@ -136,6 +136,25 @@ def test_a_server_that_began_anew_counts_from_its_beginning(store: MemoryStore) 
     assert (seen.rows, seen.drifted) == (1500, [])
 
 
+def test_a_server_that_serves_a_version_again_is_counted_from_where_it_left_it(
+    store: MemoryStore, tmp_path: Path
+) -> None:
+    register(with_profile(candidate(tmp_path, 3)), store)
+    served = Served(digest(store))
+    monitor = watching(store, served)
+    served.answers(5000)
+    assert monitor.turn()
+    first = served.window
+    served.digest, served.window = digest(store, 3), NOTHING
+    served.answers(2000)
+    assert monitor.turn()
+    served.digest, served.window = digest(store), first
+    served.answers(1500)
+    seen = monitor.turn()
+    assert seen
+    assert (seen.version.version, seen.rows) == (1, 1500)
+
+
 def test_a_server_that_is_away_makes_the_next_window_longer(store: MemoryStore) -> None:
     served = Served(digest(store))
     monitor = watching(store, served)

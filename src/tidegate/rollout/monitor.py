@@ -165,7 +165,7 @@ class Monitor:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.store, self.state, self.sources, self.rules, self.now = store, state, sources, rules, now
-        self._before: dict[str, Sample] = {}
+        self._before: dict[tuple[str, str], Sample] = {}  # by server and version: it may serve one again
         self._known: tuple[str, Profile, Version] | None = None
         self._told: tuple[str, tuple[str, ...]] | None = None
 
@@ -175,16 +175,18 @@ class Monitor:
         Raises:
             ServerError: a server cannot be read, or two serve different versions (code ``versions-differ``); nothing is
                 lost, the next turn's window is longer.
-            ConfigError: the version has no profile.
+            NotFound: no version of the model has the bytes that a server says it serves.
+            UsageError: the version has no profile, or one that cannot be read; or an address is none.
         """
         samples = {name: source.read() for name, source in self.sources().items()}
         if not samples:
             raise ServerError("no server is ready", allowed="One that has answered requests.", code="servers-none")
         version, profile = self._profile([*samples.values()])
-        window = together([since(self._before.get(name), sample) for name, sample in samples.items()])
+        now = {(name, sample.digest): sample for name, sample in samples.items()}
+        window = together([since(self._before.get(key), sample) for key, sample in now.items()])
         if window.rows < self.rules.rows:
             return None
-        self._before = samples
+        self._before |= now
         findings = look(profile, window, self.rules)
         return Seen(version, window.rows, findings, self._event(version, window, findings))
 
