@@ -26,6 +26,9 @@ OLD, NEW = Target(1, "sha256:" + "a" * 64), Target(2, "sha256:" + "b" * 64)
 PLAN = Plan("r", "m", NEW, OLD)
 
 
+ODD = {"silent": StoreError(""), "odd": RuntimeError()}
+
+
 class Store(MemoryStore):
     """Fails as it is told: before or after it has done it."""
 
@@ -39,6 +42,8 @@ class Store(MemoryStore):
         self.gate.wait(60)
         if self.fails == "before":
             raise StoreError("away")
+        if self.fails in ODD:
+            raise ODD[self.fails]
         done = super().put_new(key, data)
         if self.fails == "after":
             raise StoreError("the outcome is unknown")
@@ -131,6 +136,22 @@ def test_a_store_that_was_away_is_asked_again(store: Store) -> None:
     step = body(STEP, 2, step=0, share=500)
     recorder.submit(step)
     wait_until(lambda: recorder.poll().trouble == "away")
+    store.fails = ""
+
+    def written() -> bool:
+        recorder.submit(step)
+        return recorder.poll().generation == 2
+
+    wait_until(written)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_whatever_a_store_raises_is_trouble_and_the_record_is_asked_for_again(store: Store, odd: str) -> None:
+    recorder = Background(begun(store))
+    store.fails = odd
+    step = body(STEP, 2, step=0, share=500)
+    recorder.submit(step)
+    wait_until(lambda: recorder.poll().trouble == type(ODD[odd]).__name__)
     store.fails = ""
 
     def written() -> bool:

@@ -116,7 +116,7 @@ def test_an_alarm_tells_the_front_before_journal_and_ledger(phase: str) -> None:
     state, actions = advance(at_step(phase=phase), seen(judged=ALARM), 1.0)
     assert kinds(actions)[:3] == ["SetWeights", "Save", "Record"]
     assert actions[0] == SetWeights({STABLE: WHOLE}, 3)
-    assert actions[1] == Save(must=False), "a full disk delays nothing"
+    assert actions[1] == Save()
     assert (state.phase, state.outcome, state.reason) == (WITHDRAWN, ROLLED_BACK, "it fails")
     assert state.pending
     assert (state.pending["event"], state.pending["share"], state.pending["evidence"]) == (ROLLED_BACK, 0, {"n": 2})

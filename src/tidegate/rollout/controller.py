@@ -16,7 +16,7 @@ from tidegate.rollout import state as machine
 from tidegate.rollout import trial as trials
 from tidegate.rollout.fleet import Fleet, Scores
 from tidegate.rollout.journal import Journal
-from tidegate.rollout.recorder import Recorder
+from tidegate.rollout.recorder import Recorder, in_words
 from tidegate.rollout.router import Router
 from tidegate.rollout.state import Action, Record, Save, Seen, SetMirror, SetWeights, State, Want
 from tidegate.rollout.trial import Trial
@@ -83,21 +83,6 @@ class Controller:
         self._at = now
         return self.state
 
-    def run(self, report: Callable[[Controller], object], pause: Callable[[float], object] = time.sleep) -> State:
-        """Go on until nothing is left to do.
-
-        Args:
-            report: is given the controller after each look.
-            pause: waits, in seconds.
-        """
-        while not self.state.is_over:
-            began = self.seams.clock()
-            self.tick()
-            report(self)
-            if not self.state.is_over:
-                pause(max(LOOK_SECONDS - (self.seams.clock() - began), 0.001))
-        return self.state
-
     def _look(self, now: float) -> Seen:
         seams = self.seams
         router = self._try(seams.router.observe, "the front")
@@ -150,5 +135,5 @@ class Controller:
         try:
             return call()
         except (TidegateError, OSError) as e:
-            self.trouble += (f"{what}: {str(e).splitlines()[0] if str(e) else type(e).__name__}",)
+            self.trouble += (f"{what}: {in_words(e)}",)
             return None

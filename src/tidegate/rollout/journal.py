@@ -24,7 +24,7 @@ from tidegate.rollout.state import Order, Plan, State, Target
 from tidegate.rollout.trial import Trial
 from tidegate.store.base import Store
 
-STATE, ORDER, VIEW = "rollout.json", "order.json", "view.json"
+STATE, ORDER = "rollout.json", "order.json"
 SCHEMA = 1
 
 
@@ -67,16 +67,6 @@ class Journal:
             return Order(body["kind"], body["by"], body["reason"]) if body["id"] == rollout else None
         except (NotFound, ValueError, KeyError, TypeError):
             return None
-
-    def show(self, view: Mapping[str, Any]) -> None:
-        """Keep what ``status`` shows; it may be lost."""
-        self.store.put(VIEW, json.dumps(view).encode())
-
-    def view(self) -> dict[str, Any]:
-        """Return what was kept for ``status``, empty where there is none."""
-        with suppress(NotFound, ValueError):
-            return dict(json.loads(self.store.get(VIEW)))
-        return {}
 
 
 class Lock:

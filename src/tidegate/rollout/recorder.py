@@ -49,6 +49,11 @@ class Undue(Exception):
         self.refusal = refusal
 
 
+def in_words(error: Exception) -> str:
+    """The first line of what an exception says, else its name."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 @dataclass
 class LedgerRecorder:
     """Writes at once, in the caller's own time.
@@ -83,7 +88,7 @@ class LedgerRecorder:
         except (Damaged, NotFound, ModelRefused) as e:
             return replace(self.known, refusal=Refusal(e.found), trouble="")
         except (TidegateError, OSError) as e:
-            return replace(self.known, refusal=None, trouble=str(e).splitlines()[0])
+            return replace(self.known, refusal=None, trouble=in_words(e))
         return Written(body["generation"])
 
     def _entry(self, state: ModelState, body: Mapping[str, Any]) -> Entry | None:
@@ -132,7 +137,6 @@ class Background:
 
     Args:
         recorder: what the thread uses.
-        pause: waits, in seconds, or until a flag is set.
         clock: seconds that only grow.
     """
 
@@ -158,6 +162,12 @@ class Background:
         with self._lock:
             return self._known
 
+    def _write(self, body: Mapping[str, Any]) -> Written:
+        try:
+            return self._recorder.write(body)
+        except Exception as e:  # whatever it is, without this thread nothing is written any more
+            return replace(self.poll(), trouble=in_words(e))
+
     def _work(self) -> None:
         while True:
             self._awake.wait()
@@ -167,7 +177,7 @@ class Background:
             if body is None or body["generation"] <= self.poll().generation:
                 continue
             self._recorder.known = self.poll()
-            known = self._recorder.write(body)
+            known = self._write(body)
             with self._lock:
                 if body == self._wanted or known.generation > self._known.generation:
                     self._known = known

@@ -189,8 +189,6 @@ class State:
 class Save:
     """Write the state into the journal; what follows waits for it, unless it takes traffic away."""
 
-    must: bool = True
-
 
 @dataclass(frozen=True)
 class Record:
@@ -571,7 +569,7 @@ def _to_do(state: State, seen: Seen, *, is_new: bool) -> tuple[Action, ...]:
     weights: tuple[Action, ...] = (SetWeights(state.weights, state.generation),)
     if not _is_begun(state) or (knows and (_has(seen, state) or not is_new)):
         weights = ()  # a front that knows them, and cannot give them to an arm that is away, gives them by itself
-    save: tuple[Action, ...] = (Save(must=state.phase != WITHDRAWN),) if is_new else ()
+    save: tuple[Action, ...] = (Save(),) if is_new else ()
     record = (Record(state.pending),) if state.pending is not None else ()
     mirror = _mirror(state)
     want = _want(state, seen)
