@@ -93,6 +93,7 @@ def test_what_cannot_be_shown_leaves_the_controller_in_charge(monkeypatch: pytes
     there = front()
     store = MemoryStore()
     seams = Seams(there, there, there, LedgerRecorder(Registry(store), "m", "ann"), Journal(store))
+    cli._say("goes on with m-v2-abc: canary")
     with cli._shown(as_json=False) as report:
         report(Controller(seams, at_a_quarter(), trials.begin(None)))
 
@@ -116,8 +117,11 @@ def test_rules_of_one_rollout_are_checked_as_a_policys(
     assert option[0].strip("-").replace("-", "_")[:4] in done.exception.found
 
 
-def test_a_dry_run_shows_what_is_open_and_changes_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_shows_what_is_open_and_changes_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(cli, "check_front", lambda _: None)
+    monkeypatch.setenv("TIDEGATE_STORE", str(tmp_path))
     before = place.journal.store.get("rollout.json")
     done = CliRunner().invoke(cli.command, ["start", "m", "--dry-run"], standalone_mode=False)
     assert (done.exception, "m-v2-abc: version 2 against 1" in done.output) == (None, True)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ import click
 
 from tidegate.cli.interrupt import listen_for_the_end
 from tidegate.cli.rollout_text import lines, plan_lines, summary
-from tidegate.errors import Conflict, UsageError
+from tidegate.errors import Conflict
 from tidegate.project import user_name
 from tidegate.registry import rollout_policy
 from tidegate.registry.rollouts import PROMOTED
 from tidegate.rollout.controller import Controller
-from tidegate.rollout.opening import split
+from tidegate.rollout.opening import check_same, split
 from tidegate.rollout.session import (
     Place,
     check_front,
@@ -36,6 +36,7 @@ from tidegate.rollout.session import (
     view,
 )
 from tidegate.rollout.state import Order, State
+from tidegate.rollout.trial import Trial
 
 SHOWN_SECONDS = 0.5
 _STORE = click.option("--store", metavar="URI", help="Where the registry lives.")
@@ -79,39 +80,34 @@ def start(
         steps=_percentages(steps), deadline=deadline, rollback_window=rollback_window,
         max_error_increase=max_error_increase, latency_tolerance=latency_tolerance,
     )  # fmt: skip
-    if detach and not dry_run:
-        return _detach(place, [a for a in sys.argv[1:] if a != "--detach"], as_json)
     if dry_run and (open_ := opened_here(place)):
-        _check_same(place, open_, model, ref, changes)
+        check_same(place.registry, open_.plan, model, changes)
         return _show(look(place), as_json)
-    with nullcontext() if dry_run else in_charge(place):
-        going_on = None if dry_run else unfinished(place)
-        if going_on:
-            _check_same(place, going_on[0], model, ref, changes)
-            click.echo(f"goes on with {going_on[0].plan.id}: {going_on[0].phase}", err=True)
-            return _run(place, going_on, as_json)
-        opening, needs, begun = prepare(place, ref, changes, again=again, rate=rate)
-        click.echo("\n".join(plan_lines(opening, needs)), err=True)
-        return 0 if dry_run else _run(place, begun, as_json)
+    if dry_run:
+        _prepared(place, ref, changes, again, rate)
+        return 0
+    if detach:
+        return _detach(place, [a for a in sys.argv[1:] if a != "--detach"], as_json)
+    with in_charge(place):
+        if begun := unfinished(place):
+            check_same(place.registry, begun[0].plan, model, changes)
+            _say(f"goes on with {begun[0].plan.id}: {begun[0].phase}")
+        else:
+            begun = _prepared(place, ref, changes, again, rate)
+        return _run(place, begun, as_json)
 
 
-def _check_same(place: Place, state: State, model: str, ref: str, changes: Mapping[str, Any]) -> None:
-    """Going on is right for NAME alone and for the candidate itself, by the rules it began with."""
-    plan = state.plan
-    if model != place.name and place.registry.version(place.name, ref)[1].version != plan.candidate.version:
-        raise UsageError(
-            f"the rollout {plan.id} of {place.name} is open: version {plan.candidate.version}, not {ref}",
-            allowed="One rollout of a model at a time.",
-            hint=f"tidegate rollout start {place.name} goes on with it; tidegate rollout abort {place.name} ends it",
-            code="rollout-open",
-        )
-    if changes:
-        raise UsageError(
-            f"the rollout {plan.id} of {place.name} is open, with other rules than {', '.join(changes)} as asked",
-            allowed="The rules that a rollout began with: the ledger holds them.",
-            hint=f"tidegate rollout start {place.name} goes on with it; tidegate rollout abort {place.name} ends it",
-            code="rollout-open",
-        )
+def _prepared(
+    place: Place, ref: str, changes: Mapping[str, Any], again: bool, rate: float | None
+) -> tuple[State, Trial]:
+    opening, needs, begun = prepare(place, ref, changes, again=again, rate=rate)
+    _say("\n".join(plan_lines(opening, needs)))
+    return begun
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # a full disk and a closed pipe leave nobody without a judge
+        click.echo(text, err=True)
 
 
 def _percentages(text: str | None) -> Any:
@@ -129,7 +125,7 @@ def _changes(**table: Any) -> dict[str, Any]:
     return {name: getattr(rules, name) for name in said}
 
 
-def _run(place: Place, begun: tuple[State, Any], as_json: bool) -> int:
+def _run(place: Place, begun: tuple[State, Trial], as_json: bool) -> int:
     listen_for_the_end()
     try:
         with _shown(as_json) as report:
@@ -180,11 +176,12 @@ class _shown:  # noqa: N801 - a context manager, used like a function
         return self._report
 
     def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
+        with suppress(OSError):
+            if self._live:
+                self._live.stop()
 
     def _report(self, controller: Controller) -> None:
-        with suppress(OSError):  # a full disk and a closed pipe leave nobody without a judge
+        with suppress(OSError):  # see ``_say``
             self._show(controller)
 
     def _show(self, controller: Controller) -> None:

@@ -80,6 +80,29 @@ def open_rollout(
     return Opening(Plan(name_, name, new, old, rules), table, notes)
 
 
+def check_same(registry: Registry, plan: Plan, reference: str, changes: Mapping[str, Any]) -> None:
+    """Going on with an open rollout is right for NAME alone and for its candidate, by the rules that it began with.
+
+    Raises:
+        NotFound: there is no such version.
+        UsageError: another version or other rules are asked for (code ``rollout-open``).
+    """
+    name, ref = split(reference)
+    if reference != name and registry.version(name, ref)[1].version != plan.candidate.version:
+        raise _open(plan, f"version {plan.candidate.version}, not {ref}", "One rollout of a model at a time.")
+    if changes:
+        allowed = "The rules that it began with, which the ledger holds."
+        raise _open(plan, f"it has its own {', '.join(changes)}", allowed)
+
+
+def _open(plan: Plan, found: str, allowed: str) -> UsageError:
+    name = plan.model
+    hint = f"tidegate rollout start {name} goes on with it; tidegate rollout abort {name} ends it"
+    return UsageError(
+        f"the rollout {plan.id} of {name} is open: {found}", allowed=allowed, hint=hint, code="rollout-open"
+    )
+
+
 def check_exposure(plan: Plan, now: Live) -> tuple[Need, ...]:
     """Return what each step needs, if live traffic gives it that before its deadline.
 
