@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,16 @@ def ground(
     for key in ("one.txt", "folder/a", "folder/b"):
         bucket.give(f"given/{key}", f"what is in {key}")
     return Ground(root, flows, folder / "store", space, bucket, images)
+
+
+@pytest.fixture(scope="session")
+def with_git(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    """The ground with images on a base that has git, and with the family of several GB."""
+    root = tmp_path_factory.mktemp("tree")
+    copied(REPOSITORY, root)
+    base = build_image("git", tmp_path_factory.mktemp("images"))
+    build_families(root, base, "base", "train", "transformers")
+    return replace(ground, root=root)
 
 
 @pytest.fixture(scope="session")

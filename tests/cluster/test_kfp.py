@@ -4,7 +4,6 @@ They need ``TIDEGATE_TEST_KFP``, the address of its API, beside what the other t
 """
 
 import json
-import os
 import secrets
 import shutil
 import signal
@@ -21,14 +20,12 @@ from tests.cluster import setting
 from tests.cluster.bucket import Bucket
 from tests.cluster.ground import Ground
 from tests.cluster.image import build_families
+from tests.cluster.kfp import KFP, NAMESPACE, kfp_env, store_secrets
 from tests.cluster.ran import Ran, differences
 from tests.cluster.shell import kubectl
-from tests.cluster.space import SECRETS
 from tidegate.engines.kfp.client import KfpBackend, open_backend
 from tidegate.engines.kfp.settings import KfpSettings
 
-KFP = os.environ.get("TIDEGATE_TEST_KFP", "")
-NAMESPACE = os.environ.get("TIDEGATE_TEST_KFP_NAMESPACE", "kubeflow")
 HERE = Path(__file__).parent
 IRIS = "pipelines/iris/pipeline.py"
 pytestmark = [
@@ -55,14 +52,7 @@ class Sea:
 
     def env(self, **more: str) -> dict[str, str]:
         """What somebody has who runs on this backend."""
-        own = {
-            **self.ground.bucket.values("submit"),
-            "PYTHONPATH": str(self.ground.root / "src"),
-            "TIDEGATE_KFP_HOST": KFP,
-            "TIDEGATE_KFP_EXPERIMENT": self.name,
-            "TIDEGATE_KFP_STORE_SECRET": f"{self.name}-tidegate-store",
-            "TIDEGATE_KFP_REGISTRAR_SECRET": f"{self.name}-tidegate-store-registrar",
-        }
+        own = {**kfp_env(self.name, self.ground.bucket), "PYTHONPATH": str(self.ground.root / "src")}
         return {**own, **more}
 
     def start(self, *words: str, **env: str) -> Any:
@@ -112,14 +102,8 @@ def sea(ground: Ground, bucket: Bucket, tmp_path_factory: pytest.TempPathFactory
     mixed.write_text(mixed.read_text().replace("THEIRS", ground.images["kfp"]))
     build_families(project, setting.BASE, "base", source=ground.root / "src")
     made = Sea(ground, project, f"tidegate-test-{secrets.token_hex(4)}", open_backend(KfpSettings(host=KFP)))
-    for name, user in SECRETS.items():
-        literals = [f"--from-literal={k}={v}" for k, v in bucket.values(user, inside=True).items()]
-        kubectl("-n", NAMESPACE, "create", "secret", "generic", f"{made.name}-{name}", *literals)
-    try:
+    with store_secrets(made.name, bucket):
         yield made
-    finally:
-        for name in SECRETS:
-            kubectl("-n", NAMESPACE, "delete", "secret", f"{made.name}-{name}", "--ignore-not-found")
 
 
 def copied_project(target: Path) -> None:
