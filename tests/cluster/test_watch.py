@@ -1,6 +1,7 @@
 """Watchers in a real cluster, by the manifests: data that comes in pieces has one run, after it is whole."""
 
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -13,12 +14,16 @@ import yaml
 
 from tests.cluster import setting
 from tests.cluster.bucket import Bucket, new_bucket
+from tests.cluster.ground import PLAIN
 from tests.cluster.image import build_families
+from tests.cluster.kfp import KFP, NAMESPACE, kfp_env, store_secrets
 from tests.cluster.shell import kubectl
 from tests.cluster.space import Space, new_space
 from tests.engines.argo.rendered import MANIFESTS
 from tidegate.author.images import read_lock
 from tidegate.data import ref
+from tidegate.engines.kfp.client import KfpBackend, open_backend
+from tidegate.engines.kfp.settings import KfpSettings
 from tidegate.store.runs import Runs
 from tidegate.trigger.history import History
 
@@ -75,9 +80,7 @@ def applied(manifest: str, changes: dict[str, str], space: Space, bucket: Bucket
     families = read_lock(root).families
     shutil.copytree(MANIFESTS.parent / "watch", folder)
     launcher, watch = families["base"].image, families["watch"].image
-    (folder / "pipeline.py").write_text(PIPELINE.replace("IMAGE", launcher))
-    command = [sys.executable, "-m", "tidegate", "compile", "pipeline.py", "--to", "ir", "-o", "pipeline.yaml"]
-    subprocess.run(command, cwd=folder, check=True, env={"PYTHONPATH": ":".join(sys.path)})
+    compiled(launcher, folder)
     said = yaml.safe_load((folder / "kustomization.yaml").read_text())
     name, _, digest = watch.partition("@")
     said |= {"namespace": space.name, "images": [{"name": "tidegate-watch", "newName": name, "digest": digest}]}
@@ -90,6 +93,13 @@ def applied(manifest: str, changes: dict[str, str], space: Space, bucket: Bucket
         text = text.replace(old, new)
     (folder / manifest).write_text(text)
     kubectl("apply", "-k", str(folder))
+
+
+def compiled(image: str, folder: Path) -> None:
+    """Write the pipeline, in an image that has a shell, as pipeline.yaml."""
+    (folder / "pipeline.py").write_text(PIPELINE.replace("IMAGE", image))
+    command = [sys.executable, "-m", "tidegate", "compile", "pipeline.py", "--to", "ir", "-o", "pipeline.yaml"]
+    subprocess.run(command, cwd=folder, check=True, env={"PYTHONPATH": ":".join(sys.path)})
 
 
 def put(own_bucket: Bucket, number: int) -> str:
@@ -148,6 +158,66 @@ def test_a_cronworkflow_whose_step_looks_starts_what_is_new_and_ends_where_nothi
     assert len(Runs(own_bucket.store("steps")).list(10)) == 1
     second = put(own_bucket, 1)
     assert _ended(own_space, own_bucket, 2) == second
+
+
+@pytest.fixture
+def recurring(own_bucket: Bucket, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KfpBackend]:
+    """A look every minute, as manifests/watch has it for KFP; what is marked in it is set."""
+    build_families(root, setting.BASE, "watch")
+    families, name = read_lock(root).families, f"tidegate-test-{secrets.token_hex(4)}"
+    compiled(families["base"].image, tmp_path)
+    text = (MANIFESTS.parent / "watch/recurring.py").read_text()
+    text = re.sub(r"^IMAGE = .*", f'IMAGE = "{families["watch"].image}"', text, flags=re.MULTILINE)
+    text = re.sub(r"^EXPERIMENT = .*", f'EXPERIMENT = "{name}"', text, flags=re.MULTILINE)
+    text = text.replace("tidegate-store-submit", f"{name}-submit").replace(
+        '"tidegate-watch", "/watch"', f'"{name}", "/watch"'
+    )
+    own = {k: v for k, v in kfp_env(name, own_bucket).items() if "SECRET" in k and "KFP" in k}
+    text = text.replace('"--once", "--data"]', f'"--once", "--quiet", "{QUIET}", "--data"]').replace(
+        '"HOME": "/tmp"', f'"HOME": "/tmp", **{own}'
+    )
+    (tmp_path / "recurring.py").write_text(text)
+    submit = [f"--from-literal={k}={v}" for k, v in own_bucket.values("submit", inside=True).items()]
+    kubectl("-n", NAMESPACE, "create", "secret", "generic", f"{name}-submit", *submit)
+    kubectl("-n", NAMESPACE, "create", "configmap", name, f"--from-file={tmp_path / 'pipeline.yaml'}")
+    monkeypatch.chdir(tmp_path)
+    env = {**PLAIN, **kfp_env(name, own_bucket), "PYTHONPATH": ":".join(sys.path)}
+    schedule, data = [sys.executable, "-m", "tidegate", "schedule"], f"data=data={own_bucket.uri}/given/rows"
+    with store_secrets(name, own_bucket):
+        try:
+            words = ["apply", "recurring.py", "--name", name, "--cron", "* * * * *", "-p", data]
+            subprocess.run([*schedule, *words, "--engine", "kfp"], env=env, check=True)
+            yield open_backend(KfpSettings(host=KFP, experiment=name))
+        finally:
+            subprocess.run([*schedule, "rm", name, "--engine", "kfp"], env=env, check=True)
+            kubectl("-n", NAMESPACE, "delete", "secret", f"{name}-submit")
+            kubectl("-n", NAMESPACE, "delete", "configmap", name)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not KFP, reason="needs Kubeflow Pipelines: TIDEGATE_TEST_KFP=http://…")
+def test_a_recurring_run_whose_step_looks_starts_what_is_new_and_ends_where_nothing_is(
+    recurring: KfpBackend, own_space: Space, own_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in own_bucket.values("submit").items():
+        monkeypatch.setenv(name, value)
+    first = put(own_bucket, 0)
+    assert _ended(own_space, own_bucket, 1) == first
+    before = _looks(recurring).count("SUCCEEDED")
+    end = time.monotonic() + 240
+    while _looks(recurring).count("SUCCEEDED") < before + 1:
+        assert time.monotonic() < end, _looks(recurring)
+        time.sleep(2)
+    assert len(Runs(own_bucket.store("steps")).list(10)) == 1
+    second = put(own_bucket, 1)
+    assert _ended(own_space, own_bucket, 2) == second
+
+
+def _looks(backend: KfpBackend) -> list[str]:
+    """The states of the runs that looked."""
+    experiment = backend.experiment(backend._settings.experiment)
+    found = backend._client.list_runs(experiment_id=experiment, page_size=100).runs or ()
+    return [r.state for r in found if r.recurring_run_id]
 
 
 def _looked(own_space: Space, count: int) -> None:
