@@ -155,7 +155,7 @@ def test_a_cronworkflow_whose_step_looks_starts_what_is_new_and_ends_where_nothi
     first = put(own_bucket, 0)
     assert _ended(own_space, own_bucket, 1) == first
     _looked(own_space, 2)
-    assert len(Runs(own_bucket.store("steps")).list(10)) == 1
+    assert len(list(Runs(own_bucket.store("steps")).list(10))) == 1
     second = put(own_bucket, 1)
     assert _ended(own_space, own_bucket, 2) == second
 
@@ -208,7 +208,7 @@ def test_a_recurring_run_whose_step_looks_starts_what_is_new_and_ends_where_noth
     while _looks(recurring).count("SUCCEEDED") < before + 1:
         assert time.monotonic() < end, _looks(recurring)
         time.sleep(2)
-    assert len(Runs(own_bucket.store("steps")).list(10)) == 1
+    assert len(list(Runs(own_bucket.store("steps")).list(10))) == 1
     second = put(own_bucket, 1)
     assert _ended(own_space, own_bucket, 2) == second
 
