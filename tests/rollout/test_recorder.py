@@ -211,3 +211,15 @@ def test_an_order_is_of_one_rollout() -> None:
     assert journal.ordered("r") is None
     journal.order("r", Order("abort", "ann", "hm"))
     assert (journal.ordered("r"), journal.ordered("other")) == (Order("abort", "ann", "hm"), None)
+
+
+def test_the_look_after_a_change_of_weights_is_due_at_once_for_the_counts_of_a_step_begin_with_it() -> None:
+    controller, now = played(0)
+    moved = []
+    for _ in range(40):
+        before = controller.seams.router.observe().generation
+        controller.tick()
+        assert controller.has_moved == (controller.seams.router.observe().generation != before)
+        moved.append(controller.has_moved)
+        now[0] += 0.25
+    assert 1 < sum(moved) < 5

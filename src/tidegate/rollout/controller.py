@@ -7,7 +7,7 @@ look, and nothing that answers slowly (store, servers of a candidate) is waited 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -21,7 +21,7 @@ from tidegate.rollout.router import Router
 from tidegate.rollout.state import Action, Record, Save, Seen, SetMirror, SetWeights, State, Want
 from tidegate.rollout.trial import Trial
 
-LOOK_SECONDS, SAVE_SECONDS = 0.1, 1.0
+LOOK_SECONDS, SOON_SECONDS, SAVE_SECONDS = 0.1, 0.01, 1.0
 T = TypeVar("T")
 
 
@@ -60,6 +60,7 @@ class Controller:
         trial: of its present step.
         seen: what was seen at the last look.
         trouble: what could not be done at the last look, in words.
+        has_moved: whether weights were set at the last look. The counts of a step begin with the next one, which is due soon.
     """
 
     seams: Seams
@@ -67,6 +68,7 @@ class Controller:
     trial: Trial
     seen: Seen = field(default_factory=Seen)
     trouble: tuple[str, ...] = ()
+    has_moved: bool = False
     _at: float | None = None
     _saved: float = float("-inf")
     _is_dirty: bool = True
@@ -74,7 +76,7 @@ class Controller:
     def tick(self) -> State:
         """Look once, and do what follows from it."""
         now = self.seams.clock()
-        self.trouble = ()
+        self.trouble, self.has_moved = (), False
         self.seen = self._look(now)
         self.state, actions = machine.advance(self.state, self.seen, now)
         self._do(actions)
@@ -115,7 +117,7 @@ class Controller:
         seams = self.seams
         match action:
             case SetWeights(weights, generation):
-                self._try(lambda: seams.router.set_weights(weights, generation), "the front")
+                self._try(lambda: self._set(weights, generation), "the front")
             case SetMirror(share) if seams.mirror:
                 mirror = seams.mirror
                 self._try(lambda: mirror.set_mirror(share), "the front")
@@ -125,6 +127,10 @@ class Controller:
                 self._save(seams.clock())
             case Record(body):
                 self._try(lambda: seams.recorder.submit(body), "the ledger")
+
+    def _set(self, weights: Mapping[str, int], generation: int) -> None:
+        self.seams.router.set_weights(weights, generation)
+        self.has_moved = True
 
     def _save(self, now: float) -> bool:
         self._is_dirty = self._try(lambda: self.seams.journal.save(self.state, self.trial), "the journal") is None

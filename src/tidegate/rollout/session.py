@@ -19,7 +19,7 @@ from tidegate.registry.model import ModelState, Registry
 from tidegate.registry.rollouts import Rollout
 from tidegate.rollout import state as machine
 from tidegate.rollout import trial as trials
-from tidegate.rollout.controller import LOOK_SECONDS, Controller, Mirror, Seams
+from tidegate.rollout.controller import LOOK_SECONDS, SOON_SECONDS, Controller, Mirror, Seams
 from tidegate.rollout.exposure import Live, Need, live
 from tidegate.rollout.front import kinds
 from tidegate.rollout.front.fleet import front_folder, read_fleet, read_running
@@ -254,7 +254,7 @@ def run(
         controller.tick()
         report(controller)
         if not controller.state.is_over:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(SOON_SECONDS if controller.has_moved else LOOK_SECONDS)
     return controller
 
 
