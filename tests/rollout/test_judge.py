@@ -307,3 +307,23 @@ def test_the_bound_is_where_the_evidence_reaches_its_threshold(events: int) -> N
 def test_a_bound_that_no_evidence_supports_is_one() -> None:
     assert judge.upper_bound(1.0, np.array([0.0, 0.0, 0.0]), 7.8) == 1.0
     assert judge.upper_bound(0.05, np.array([0.0, 10.0, 0.0]), 7.8) == 1.0
+
+
+@pytest.mark.parametrize(("control", "compared"), [(9500, True), (500, False)])
+def test_an_arm_with_more_traffic_than_its_control_is_not_called_slow_for_that(control: int, compared: bool) -> None:
+    said = begin(Rules(), Weights(9500, control), TABLE)
+    for second in range(1, 61):
+        n = 950 * second
+        said = look(said, Look(second, arm(n, slow=0.2), arm(n * control // 9500, slow=0.04)))
+    assert said.verdict == (ALARM if compared else HEALTHY)
+    assert ("latency bound" in outcomes(said)) == compared
+
+
+def test_where_latency_is_not_compared_errors_and_predictions_are() -> None:
+    for bad in ({"errors": 500}, {"predictions": (9500, *[0] * 9)}):
+        said = begin(Rules(), Weights(9500, 500), TABLE)
+        for second in range(1, 61):
+            n = 9500 * second
+            mine = {k: v * second if k == "errors" else tuple(second * x for x in v) for k, v in bad.items()}  # type: ignore[attr-defined]
+            said = look(said, Look(second, arm(n, **mine), arm(n // 19)))
+        assert said.verdict == ALARM, bad

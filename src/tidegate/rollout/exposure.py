@@ -110,7 +110,7 @@ def _need(rules: Rules, weights: Weights, number: int, now: Live) -> Need:
     odds = weights.canary / others if others else 0.0
     margin = rules.max_error_increase + (0.0 if others else now.errors)
     wanted = {"min_requests": rules.min_requests, "error bound": _until(odds, margin, now.errors, threshold)}
-    if weights.control:
+    if weights.is_even:
         near = weights.canary / weights.control
         settling = math.ceil(SETTLE * near)
         wanted["latency bound"] = settling + _until(near, SLOW_SHARE * rules.latency_tolerance, now.slow, threshold)

@@ -9,7 +9,8 @@ Rules:
 
 * A step compares the *canary* with its *control*: the baseline (a fresh process of the stable version with the canary's
   weight), or stable itself at half of the traffic and more. Errors and predictions are also compared with stable beside
-  a baseline, as one arm with it: an error is an error, and a prediction does not depend on the load. Latency does.
+  a baseline, as one arm with it: an error is an error, and a prediction does not depend on the load. Latency does: it is
+  compared only where the canary has no more traffic than its control, and not where nearly all is its own.
 * There is one alpha for a rollout: the chance that a canary as good as its control is ever rolled back by a test. It is
   split evenly over ``steps`` and the watch after them, and each share over five tests: three alarms and two bounds. A
   step that is begun again, and a watch after the watch, take half of what is left of the last share.
@@ -100,6 +101,11 @@ class Weights:
     canary: float
     control: float
     stable: float = 0.0
+
+    @property
+    def is_even(self) -> bool:
+        """Whether the canary is no busier than its control, so that their latency can be compared."""
+        return self.canary <= self.control
 
 
 @dataclass(frozen=True)
@@ -211,10 +217,11 @@ def _wealth(judgement: Judgement) -> dict[str, Wealth]:
     near, all_ = weights.canary / weights.control, weights.canary / (weights.control + weights.stable)
     made = {
         "errors": _even(bets.ratio(all_, rules.error_tolerance), rules.horizon),
-        "latency": _even(bets.ratio(near, rules.latency_tolerance, 1 / SLOW_SHARE), rules.horizon, BURST),
         "error bound": _even(bets.difference(all_, rules.max_error_increase)),
-        "latency bound": _even(bets.difference(near, SLOW_SHARE * rules.latency_tolerance), cap=BURST),
     }
+    if weights.is_even:
+        made["latency"] = _even(bets.ratio(near, rules.latency_tolerance, 1 / SLOW_SHARE), rules.horizon, BURST)
+        made["latency bound"] = _even(bets.difference(near, SLOW_SHARE * rules.latency_tolerance), cap=BURST)
     if judgement.table is not None:
         made["predictions"] = _of_predictions(judgement, near)
         if weights.stable:
@@ -402,9 +409,14 @@ def _alarms(judgement: Judgement, now: Mapping[str, float]) -> list[Finding]:
     """Say of each alarm what it compares, and how far its wealth is from its threshold."""
     texts = {t: text for t, text in _compared(judgement).items() if t in now}
     found = [_alarm(t, text, now[t], judgement.alphas[t]) for t, text in texts.items()]
-    if not judgement.weights.control:
+    weights = judgement.weights
+    if not weights.control:
         found.append(Finding(PASS, "latency and predictions are not compared: there is no control at this weight"))
-    elif judgement.table is None:
+        return found
+    if not weights.is_even:
+        times = f"{weights.canary / weights.control:.3g} times its control's traffic"
+        found.append(Finding(PASS, f"latency is not compared: the canary has {times}, and is slower for that alone"))
+    if judgement.table is None:
         found.append(Finding(PASS, "predictions are not compared: the evidence has no table of them"))
     return found
 
@@ -443,7 +455,7 @@ def _bounds(judgement: Judgement, now: Mapping[str, float]) -> list[Finding]:
     rules, canary = judgement.rules, judgement.seen.canary
     errors = np.array([canary.requests - canary.errors, canary.errors, _pool(judgement.seen).errors])
     found = [_bound(judgement, now["error bound"], "error bound", errors, rules.max_error_increase)]
-    if judgement.weights.control:
+    if judgement.weights.is_even:
         fast, slow, _, control = judgement.answered
         margin = SLOW_SHARE * rules.latency_tolerance
         found.append(_bound(judgement, now["latency bound"], "latency bound", np.array([fast, slow, control]), margin))
