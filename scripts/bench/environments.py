@@ -21,6 +21,7 @@ PINS = {
     "mlserver": ["mlserver==1.7.1", "onnxruntime==1.32.0"],
     # this checkout, as a wheel
     "tidegate": [f"{ROOT}[kfp]", "kfp==2.17.0"],
+    "servers": [f"{ROOT}[serve]", "onnxruntime==1.32.0", "granian", "uvicorn", "httptools", "uvloop"],
 }
 
 
@@ -45,13 +46,13 @@ def cache_folder() -> Path:
 
 
 def environment(name: str) -> Environment:
-    """Make an engine's environment, or take the one that is there; tidegate's own is always brought up to date."""
+    """Make an engine's environment, or take the one that is there; what has this checkout is always brought up to date."""
     folder, pins = cache_folder() / name, PINS[name]
-    stamp = folder / "pins.txt"
-    if name != "tidegate" and stamp.is_file() and stamp.read_text() == "\n".join(pins):
+    stamp, ours = folder / "pins.txt", any(pin.startswith(str(ROOT)) for pin in pins)
+    if not ours and stamp.is_file() and stamp.read_text() == "\n".join(pins):
         return Environment(name, folder)
     try:
-        _install(folder, pins, ["--reinstall-package", "tidegate"] if name == "tidegate" else [])
+        _install(folder, pins, ["--reinstall-package", "tidegate"] if ours else [])
     except (OSError, subprocess.CalledProcessError) as e:
         said = (getattr(e, "stderr", "") or str(e)).strip().splitlines()
         return Environment(name, folder, trouble=f"cannot be installed: {said[-1][:120] if said else e}")

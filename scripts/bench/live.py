@@ -341,7 +341,7 @@ def story(made: Live, better: int, faulty: int, _: int) -> dict[str, Any]:
             words = ["rollout", "start", f"{NAME}:{version}", "--again", "--rollback-window", "10s", "--json"]
             outcomes.append(json.loads(made.tidegate(*words, check=False).stdout or "{}"))
             series.marks.append((time.monotonic() - began, outcomes[-1].get("outcome", "?")))
-            time.sleep(3)
+            time.sleep(10)
         over.set()
         for thread in watchers:
             thread.join()
@@ -382,7 +382,7 @@ def draw(said: dict[str, Any], file: Path) -> None:
     from matplotlib import pyplot
 
     mpl.rcParams["svg.hashsalt"] = "tidegate"
-    figure, (above, below) = pyplot.subplots(2, sharex=True, figsize=(8, 4.5), height_ratios=(2, 1))
+    figure, (above, below) = pyplot.subplots(2, sharex=True, figsize=(8, 5), height_ratios=(3, 2))
     seconds: dict[int, list[float]] = {}
     for at, took in said["latencies"]:
         seconds.setdefault(int(at), []).append(took)
@@ -393,13 +393,16 @@ def draw(said: dict[str, Any], file: Path) -> None:
     above.set_yscale("log")
     above.legend(loc="upper right", fontsize="small")
     below.step(*zip(*said["shares"], strict=True), where="post", color="tab:green", linewidth=1.5)
-    below.set_ylabel("candidate's share, %")
+    below.set_ylabel("candidate, %")
+    below.set_ylim(-5, 105)
     below.set_xlabel("seconds")
     for axes in (above, below):
         for at, _ in said["marks"]:
             axes.axvline(at, color="0.7", linewidth=0.8, linestyle=":")
     for at, name in said["marks"]:
-        above.text(at, 1.02, name, transform=above.get_xaxis_transform(), fontsize="x-small", rotation=20)
+        below.text(
+            at + 0.5, 0.95, name, transform=below.get_xaxis_transform(), fontsize="x-small", rotation=90, va="top"
+        )
     figure.suptitle(
         f"{said['load']['requests']:,} requests at {said['load']['rate']:,.0f} a second: "
         f"{said['load']['failed'] + said['probe_failed']} failures", y=0.99, fontsize="medium",

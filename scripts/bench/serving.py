@@ -7,7 +7,7 @@ Open Inference Protocol JSON, and each scores the requests of one tick of its ev
 
 * ``tidegate``: ``tidegate serve`` as it is, with metrics and the log of a sample
 * ``bare``: the same connections with a handler that checks, counts and logs nothing
-* ``granian``, ``granian-embed``, ``uvicorn``: that handler there; uvicorn with httptools, all with uvloop, where there is one
+* ``granian``, ``granian-embed``, ``uvicorn``: that handler there; uvicorn with httptools, both with uvloop
 * ``mlflow``, ``bentoml``, ``mlserver``: the same graph by the same onnxruntime in those servers, each in an environment of its
   own, without batching, in the form of request that is theirs
 
@@ -27,14 +27,12 @@ import signal
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +60,13 @@ class Place:
         store: has the model ``fraud``.
         model: that model's folder.
         scripts: of ``wrk``, by contender.
+        python: with this checkout and the other servers.
     """
 
     store: str
     model: Path
     scripts: Path
+    python: str
 
 
 @dataclass(frozen=True)
@@ -177,21 +177,21 @@ def granian_app() -> Any:
 def serve_granian(store: str, port: int) -> None:
     from granian.server.mp import MPServer
 
-    loop = "uvloop" if find_spec("uvloop") else "asyncio"
     os.environ["BENCH_STORE"] = store
     MPServer(
-        f"{Path(__file__).stem}:granian_app", factory=True, port=port, interface="rsgi", workers=1, loop=loop,
+        f"{Path(__file__).stem}:granian_app", factory=True, port=port, interface="rsgi", workers=1, loop="uvloop",
         runtime_mode="st", log_enabled=False,
     ).serve()  # fmt: skip
 
 
 def serve_granian_embed(store: str, port: int) -> None:
+    import uvloop
     from granian.server.embed import Server
 
     async def run() -> None:
         await Server(rsgi(store), port=port, interface="rsgi", log_enabled=False).serve()
 
-    _runner()(run())
+    uvloop.run(run())
 
 
 def serve_uvicorn(store: str, port: int) -> None:
@@ -215,21 +215,13 @@ def serve_uvicorn(store: str, port: int) -> None:
     uvicorn.run(app, port=port, lifespan="off", access_log=False, log_level="error")
 
 
-def _runner() -> Any:
-    if find_spec("uvloop"):
-        import uvloop
-
-        return uvloop.run
-    return asyncio.run
-
-
 def command(name: str, place: Place, port: int) -> list[str]:
     if name == "tidegate":
-        return [sys.executable, "-m", "tidegate", "serve", "fraud", "--store", place.store, "--port", str(port)]
+        return [place.python, "-m", "tidegate", "serve", "fraud", "--store", place.store, "--port", str(port)]
     if name in PEERS:
         script = Path(__file__).parent / "peers" / f"serve_{name}.py"
         return [environment(name).python, str(script), str(place.model), str(port)]
-    return [sys.executable, __file__, place.store, "--be", name, "--port", str(port)]
+    return [place.python, __file__, place.store, "--be", name, "--port", str(port)]
 
 
 def asked(name: str, place: Place) -> tuple[str, str]:
@@ -353,7 +345,7 @@ def main() -> int:
     there = [name for name in said.only if name in OURS or _installed(name)]
     found: dict[str, list[Sample]] = {name: [] for name in there}
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(said.store, export(said.store, Path(folder)), Path(folder))
+        place = Place(said.store, export(said.store, Path(folder)), Path(folder), environment("servers").python)
         for _ in range(said.rounds):
             for name in there:
                 found[name].append(measure(name, place, said.seconds, said.connections))
