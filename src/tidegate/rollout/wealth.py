@@ -12,8 +12,8 @@ from bets that are closed. The sum is a mixture over the moment of the change, h
 whose false alarms are bounded over all time; Shin, Ramdas & Rinaldo 2022 restart without shares and bound their rate).
 
 Which bets are open follows the binary digits of the moment they began: the ``i``-th is closed after ``4 * 2**v`` moments,
-where ``2**v`` divides ``i``. At each moment two or so of each age of 1, 2, 4, 8 … are open, 30 in an hour; one that began
-shortly after the fault is always among them.
+where ``2**v`` divides ``i``. At each moment two or so of each age of 1, 2, 4, 8 … are open, 24 at most in an hour and
+26 in two; one that began shortly after the fault is always among them.
 
 All arrays may have leading axes: many rollouts are simulated at once by the same code.
 """
