@@ -1,9 +1,11 @@
 """What the documentation shows is run; what it links to is there."""
 
+import ast
 import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,14 @@ def test_the_policy_on_its_page_is_a_policy(tmp_path: Path) -> None:
     assert read(tmp_path / "policy.toml").champion
 
 
+def test_the_table_of_rollouts_on_the_page_of_policies_has_every_key_with_its_default() -> None:
+    from tidegate.registry.rollout_policy import KEYS, RolloutPolicy, read
+
+    table = tomllib.loads(blocks(ROOT / "docs/policy.md", "toml")[1])["rollout"]
+    assert read(table, "policy.md") == RolloutPolicy()
+    assert table.keys() == KEYS
+
+
 def test_the_settings_on_the_page_of_the_local_engine_are_settings(tmp_path: Path) -> None:
     from tidegate.engines.local.host import read_host
     from tidegate.project import read_project
@@ -128,3 +138,20 @@ def test_every_test_that_a_promise_names_is_there() -> None:
     assert len(named) > 20
     for top, path, test in named:
         assert f"def {test}(" in (ROOT / f"{top}{path}").read_text(), test
+
+
+def test_a_promise_says_which_of_its_tests_need_a_cluster_or_the_long_setting() -> None:
+    page = (ROOT / "docs" / "PROMISES.md").read_text()
+    named = re.findall(r"`((?:tests|components|pipelines)/[^`:]+)::(\w+)`((?: \((?:cluster|long)\))*)", page)
+    assert {said for *_, said in named} > {" (cluster)", " (long)"}
+    for path, test, said in named:
+        assert set(re.findall(r"\w+", said)) == marks(path, test) & {"cluster", "long"}, test
+
+
+def marks(path: str, test: str) -> set[str]:
+    """The marks of a test and of its module."""
+    tree = ast.parse((ROOT / path).read_text())
+    marked = [n.value for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "pytestmark"]
+    marked += [d for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == test for d in n.decorator_list]
+    each = [e for m in marked for e in (m.elts if isinstance(m, ast.List) else [m])]
+    return {ast.unparse(e).removeprefix("pytest.mark.").partition("(")[0] for e in each}
