@@ -435,3 +435,10 @@ def test_a_killed_registrar_leaves_versions_whole_or_absent(tmp_path: Path) -> N
         Blobs(store).check(found.evidence)
     assert state.aliases == {"champion": len(state.versions)}
     assert len(acknowledged) >= 6
+
+
+def test_an_unknown_model_is_said_with_the_store_that_was_asked(tmp_path: Path) -> None:
+    with pytest.raises(NotFound) as e:
+        Registry(LocalStore(tmp_path / "stroe")).version("fraud")
+    assert e.value.allowed == f"Models in {tmp_path / 'stroe'}: none."
+    assert "--store" in e.value.hint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 import tempfile
 import time
@@ -13,20 +14,28 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from tidegate.cli import _main as main
 from tidegate.cli import rollback
 from tidegate.cli import rollout as cli
-from tidegate.errors import PolicyError, ServerError
+from tidegate.cli.rollout_text import lines
+from tidegate.errors import NotFound, ServerError, UsageError
+from tidegate.registry.gate import PASS, Finding
 from tidegate.registry.model import Registry
+from tidegate.rollout import session
 from tidegate.rollout import state as machine
 from tidegate.rollout import trial as trials
 from tidegate.rollout.controller import Controller, Seams
+from tidegate.rollout.exposure import Need
 from tidegate.rollout.front import kinds
+from tidegate.rollout.front.fleet import Fleet, Wanted, new_front_folder, write_fleet
 from tidegate.rollout.front.weights import Weights, commit, committed
-from tidegate.rollout.journal import Journal
+from tidegate.rollout.journal import Journal, Lock
+from tidegate.rollout.judge import NOT_COMPARED
 from tidegate.rollout.memory import Behaviour, MemoryFront
+from tidegate.rollout.opening import Opening
 from tidegate.rollout.recorder import LedgerRecorder
 from tidegate.rollout.router import CANARY, STABLE, WHOLE
-from tidegate.rollout.session import Place, take_back
+from tidegate.rollout.session import Place, measure, take_back
 from tidegate.rollout.state import Order, Plan, State, Target
 from tidegate.store.memory import MemoryStore
 
@@ -41,6 +50,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setenv("XDG_STATE_HOME", str(home))
     monkeypatch.setenv("TIDEGATE_STORE", "odd://store")
     made = Place("m")
+    write_fleet(new_front_folder("m"), Fleet({STABLE: Wanted("m:1", PLAN.stable.digest)}))
     commit(made.folder, Weights(SHARES, 4))
     made.journal.save(at_a_quarter(), trials.begin(None))
     yield made
@@ -59,8 +69,9 @@ def front() -> MemoryFront:
 
 
 def test_a_dead_proxy_begins_without_the_candidate_that_a_person_took_back(place: Place) -> None:
-    with pytest.raises(ServerError, match="HAProxy does not answer"):
+    with pytest.raises(ServerError, match="HAProxy does not answer") as e:
         take_back(place, Order("rollback", "ann", "it is slow"))
+    assert e.value.allowed == "noted: when the front runs again it begins with stable only"
     assert committed(place.folder) == Weights({STABLE: WHOLE}, 5)
     ordered = place.journal.ordered(PLAN.id)
     assert ordered
@@ -101,20 +112,24 @@ def test_what_cannot_be_shown_leaves_the_controller_in_charge(monkeypatch: pytes
 @pytest.mark.parametrize(
     "option",
     [
-        ["--step", "5,x"],
-        ["--step", "50,25"],
-        ["--deadline", "soon"],
-        ["--max-error-increase", "0.7"],
-        ["--latency-tolerance", "-1"],
+        ["--step", "5,x", "such as 5,25,50,100."],
+        ["--step", "50,25", "such as 5,25,50,100."],
+        ["--step", "-5", "such as 5,25,50,100."],
+        ["--deadline", "soon", "such as 90s, 15m, 1h or 2d."],
+        ["--max-error-increase", "0.7", "to 0.5."],
+        ["--latency-tolerance", "-1", "from 0 to 10."],
     ],
 )
-def test_rules_of_one_rollout_are_checked_as_a_policys(
+def test_rules_of_one_rollout_are_checked_as_a_policys_in_the_words_of_the_option(
     place: Place, monkeypatch: pytest.MonkeyPatch, option: list[str]
 ) -> None:
     monkeypatch.setattr(cli, "check_front", lambda _: None)
-    done = CliRunner().invoke(cli.command, ["start", "m", *option], standalone_mode=False)
-    assert isinstance(done.exception, PolicyError)
-    assert option[0].strip("-").replace("-", "_")[:4] in done.exception.found
+    name, value, allowed = option
+    done = CliRunner().invoke(cli.command, ["start", "m", name, value], standalone_mode=False)
+    assert isinstance(done.exception, UsageError)
+    assert done.exception.found.startswith(f"{name} is ")
+    assert value.strip("-") in done.exception.found
+    assert done.exception.allowed.endswith(allowed)
 
 
 def test_a_dry_run_shows_what_is_open_and_changes_nothing(
@@ -137,3 +152,100 @@ def test_a_rollout_goes_on_by_the_rules_it_began_with(
     done = CliRunner().invoke(cli.command, ["start", "m", "--deadline", "2h", *how], standalone_mode=False)
     assert getattr(done.exception, "code", "") == "rollout-open"
     assert "deadline" in str(done.exception)
+
+
+def test_a_watch_ends_where_nobody_is_in_charge_and_says_who_could_be(place: Place) -> None:
+    done = CliRunner().invoke(cli.command, ["watch", "m"], standalone_mode=False)
+    assert (done.return_value, done.exception) == (3, None)
+    assert "no controller is alive" in done.output
+    assert "tidegate rollout start m goes on" in done.output
+
+
+@pytest.mark.parametrize("words", [["status"], ["watch"], ["abort"], ["start"]])
+def test_a_mistyped_name_is_said_with_the_fronts_that_were_started_here(place: Place, words: list[str]) -> None:
+    done = CliRunner().invoke(cli.command, [*words, "n"], standalone_mode=False)
+    assert isinstance(done.exception, ServerError)
+    assert (done.exception.found, done.exception.allowed) == ("no front of n was ever started here", "There are: m.")
+    assert [f.name for f in place.folder.parent.iterdir()] == ["m"], "and nothing is made"
+
+
+def test_the_history_of_a_model_that_there_is_not_is_no_empty_one(place: Place, tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli.command, ["history", "frud", "--store", str(tmp_path)], standalone_mode=False)
+    assert isinstance(done.exception, NotFound)
+    done = CliRunner().invoke(rollback.command, ["m:1"], standalone_mode=False)
+    assert "A NAME alone" in str(done.exception)
+
+
+def test_no_traffic_is_said_with_what_to_do_about_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = MemoryFront(lambda: 0.0, {1: Behaviour()}, PLAN.stable)  # no time, no requests
+    monkeypatch.setattr(kinds, "router", lambda _: there)
+    monkeypatch.setattr(session, "MEASURE_SECONDS", 0.01)
+    with pytest.raises(UsageError, match="the front had no request in 0.01 s") as e:
+        measure(place)
+    assert "--rate N" in e.value.hint
+    assert measure(place, 5.0).rate == 5.0
+
+
+def test_what_is_not_compared_has_no_sign_of_health_and_what_is_over_no_verdict() -> None:
+    found = [
+        Finding(PASS, f"latency is {NOT_COMPARED}: the canary has more").as_json(),
+        Finding(PASS, "errors: none").as_json(),
+    ]
+    seen = session.view(at_a_quarter(), trials.begin(None), None, ()) | {"findings": found, "verdict": "continue"}
+    shown = "\n".join(lines(seen))
+    assert "  – latency is not compared" in shown
+    assert "  ✓ errors: none" in shown
+    assert "verdict: continue" in shown
+    assert "verdict" not in "\n".join(lines(seen | {"phase": "ended"}))
+
+
+def test_a_rollout_that_is_held_is_begun_anew_with_what_that_takes() -> None:
+    seen = session.view(replace(at_a_quarter(), phase="held"), trials.begin(None), None, ())
+    assert "tidegate rollout start m:2 --again" in lines(seen)[-1]
+
+
+def test_a_rollout_that_prepares_has_no_step_yet(capsys: pytest.CaptureFixture[str]) -> None:
+    store, there = MemoryStore(), front()
+    seams = Seams(there, there, there, LedgerRecorder(Registry(store), "m", "ann"), Journal(store))
+    with cli._shown(as_json=False) as report:
+        report(Controller(seams, machine.begin(PLAN, "c", 3), trials.begin(None)))
+        report(Controller(seams, at_a_quarter(), trials.begin(None)))
+    said = capsys.readouterr().err
+    assert "preparing: " in said
+    assert "canary step 1: " in said
+
+
+def test_a_dry_run_gives_its_plan_as_one_line_of_json(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    need = Need(500, 10.0, 50.0, "min_requests")
+    begun = at_a_quarter(), trials.begin(None)
+    monkeypatch.setattr(cli, "check_front", lambda _: None)
+    monkeypatch.setattr(cli, "opened_here", lambda _: None)
+    monkeypatch.setattr(cli, "prepare", lambda *_, **__: (Opening(PLAN, None, ("a note",)), (need,) * 4, begun))
+    done = CliRunner().invoke(cli.command, ["start", "m", "--dry-run", "--json"], standalone_mode=False)
+    said = json.loads(done.stdout)
+    assert (said["id"], said["candidate"], said["stable"], said["notes"]) == ("m-v2-abc", 2, 1, ["a note"])
+    assert [s["share"] for s in said["steps"]] == [5.0, 25.0, 50.0, 100.0]
+    assert said["steps"][0]["requests"] == 500
+
+
+def test_a_command_that_is_no_run_gives_its_error_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rollout", "status", "n", "--json"]) == 3
+    assert list(json.loads(capsys.readouterr().out)) == ["error"]
+
+
+def test_a_controller_that_ends_while_somebody_looks_is_not_said_to_be_missing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, load = Lock(place.folder), Journal.load
+
+    def ends(journal: Journal) -> object:
+        found = load(journal)
+        lock.release()
+        return found
+
+    assert lock.take()
+    monkeypatch.setattr(Journal, "load", ends)
+    assert session.NOBODY not in session.look(place)["trouble"]
+    assert session.NOBODY in session.look(place)["trouble"]

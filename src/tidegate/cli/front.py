@@ -6,23 +6,34 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tidegate.errors import TidegateError, UsageError
+from tidegate.errors import ConfigError, Damaged, ServerError, Trouble, UsageError
 from tidegate.project import SERVE_TOKEN, read_project, serve_token
 from tidegate.registry.model import Registry, may_serve
 from tidegate.rollout.front.configuration import Settings
-from tidegate.rollout.front.fleet import Fleet, Wanted, front_folder, read_fleet, write_fleet
+from tidegate.rollout.front.fleet import (
+    FLEET,
+    Fleet,
+    Wanted,
+    front_folder,
+    new_front_folder,
+    read_fleet,
+    read_running,
+    write_fleet,
+)
 from tidegate.rollout.front.kinds import HAPROXY, KINDS
+from tidegate.rollout.front.process import is_alive
 from tidegate.rollout.front.status import status
 from tidegate.rollout.front.supervisor import Supervisor, one_supervisor
 from tidegate.rollout.router import STABLE, WHOLE
 from tidegate.serve.access import is_loopback
+from tidegate.serve.server import listen
 from tidegate.store.open import open_store
 
 
@@ -57,15 +68,38 @@ def command(
         raise UsageError(f"{' '.join(words)!r} is no front", allowed="NAME, or status NAME.", code="usage")
     where = store or read_project().store_uri
     _check_open(host, open_)
-    folder = front_folder(name)
+    folder = new_front_folder(name)
     settings = Settings(folder, port, host, body, timeout, sticky=sticky, threads=threads)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    with one_supervisor(folder):
+    with one_supervisor(folder), _left_as_it_was(folder):
+        _check_port(folder, host, port)
         _write_first_fleet(folder, name, where, workers)
         Supervisor(settings, _server(where, host, open_), say=_say, kind=proxy).run(ended.is_set)
     return 0
+
+
+@contextmanager
+def _left_as_it_was(folder: Path) -> Iterator[None]:
+    """A front that could not be started at all was never told what to serve."""
+    was_told = (folder / FLEET).exists()
+    try:
+        yield
+    except (ConfigError, ServerError, OSError):
+        if not was_told:
+            (folder / FLEET).unlink(missing_ok=True)
+        raise
+
+
+def _check_port(folder: Path, host: str, port: int) -> None:
+    """Say that a port is taken before a proxy says so in its own words; one that runs has it rightly."""
+    with suppress(Damaged):
+        proxy = read_running(folder).proxy
+        if proxy and is_alive(proxy):
+            return
+    for sock in listen("0.0.0.0" if host == "*" else host, port, 1):
+        sock.close()
 
 
 def _say(text: str) -> None:
@@ -91,7 +125,7 @@ def _write_first_fleet(folder: Path, name: str, store: str, workers: int | None)
     if (stable := fleet.arms.get(STABLE)) is None:
         stable = _champion(name, store)
     else:
-        with suppress(TidegateError):  # what runs does not need the registry
+        with suppress(Trouble):  # what runs does not need the registry; a store without the model is another one
             if (champion := _champion(name, store)).reference != stable.reference:
                 _say(
                     f"note: the champion is {champion.reference}; this front serves {stable.reference}, as it was told last"

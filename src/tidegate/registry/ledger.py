@@ -122,9 +122,10 @@ def check_name(model: str) -> str:
         UsageError: it is none.
     """
     if not NAME.fullmatch(model):
+        alone = "A NAME alone, without a version: " if {":", "@"} & set(model) else ""
         raise UsageError(
             f"{model[:80]!r} is no model name",
-            allowed="a-z, 0-9, '.', '_', '-', 63 characters at most.",
+            allowed=f"{alone}a-z, 0-9, '.', '_', '-', 63 characters at most.",
             code="name-invalid",
         )
     return model

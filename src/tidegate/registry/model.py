@@ -210,7 +210,9 @@ class Registry:
         if not state.versions:
             known = ", ".join(self.models()) or "none"
             raise NotFound(
-                f"no version of {name!r} is registered", allowed=f"Models: {known}.", hint="tidegate model ls"
+                f"no version of {name!r} is registered",
+                allowed=f"Models in {self.store.uri}: {known}.",
+                hint="tidegate model ls; another store: --store URI",
             )
         number = int(ref) if str(ref).isdecimal() else state.aliases.get(str(ref), 0)
         if number not in state.versions:

@@ -36,6 +36,7 @@ from tidegate.store.base import Store
 from tidegate.store.local import LocalStore
 from tidegate.store.open import open_store
 
+NOBODY = "no controller is alive"
 TAKEN_SECONDS, TOLD_SECONDS = 2.0, 15.0
 MEASURED, MEASURE_SECONDS = 2000, 5.0
 
@@ -94,7 +95,7 @@ def in_charge(place: Place) -> Iterator[Lock]:
     """Be the one controller of a front.
 
     Raises:
-        UsageError: another process is.
+        Conflict: another process is.
     """
     lock = Lock(place.folder)
     lock.demand(place.name)
@@ -169,7 +170,7 @@ def prepare(
     """Return a rollout that may begin, what each of its steps needs of live traffic, and its first state.
 
     Raises:
-        NotFound, UsageError, Refused, ModelRefused: see ``open_rollout``, ``begin``, ``check_exposure``.
+        NotFound, UsageError, ModelRefused: see ``open_rollout``, ``begin``, ``check_exposure``.
         ServerError: the front cannot be asked.
     """
     opening = open_rollout(place.registry, place.name, ref, changes, again=again)
@@ -186,6 +187,7 @@ def measure(place: Place, rate: float | None = None) -> Live:
 
     Raises:
         ServerError: the front cannot be asked.
+        UsageError: nobody asks it anything (code ``rollout-no-traffic``).
     """
     if rate:
         return Live(rate)
@@ -193,6 +195,13 @@ def measure(place: Place, rate: float | None = None) -> Live:
     while tally.requests < MEASURED and time.monotonic() - began < MEASURE_SECONDS:
         time.sleep(0.2)
         tally = _between(first, place.router.observe())
+    if not tally.requests:
+        raise UsageError(
+            f"the front had no request in {MEASURE_SECONDS:g} s",
+            allowed="Live traffic to judge by.",
+            hint="send it traffic, or say what to expect with --rate N",
+            code="rollout-no-traffic",
+        )
     return live(tally, time.monotonic() - began)
 
 
@@ -308,9 +317,16 @@ def _to_stable(place: Place) -> None:
             generation = seen.generation
         except ServerError:  # what a dead proxy is to begin with is kept all the same, and then it is said
             generation = committed(place.folder).generation
-        with suppress(Conflict):  # the controller was as quick
+        try:
             place.router.set_weights({STABLE: WHOLE}, generation + 1)
             return
+        except Conflict:  # the controller was as quick
+            continue
+        except ServerError as e:
+            if committed(place.folder).shares != {STABLE: WHOLE}:
+                raise
+            noted = "noted: when the front runs again it begins with stable only"
+            raise ServerError(e.found, allowed=noted, hint=f"tidegate front {place.name}", code=e.code) from e
     raise Trouble(f"the weights of the front {place.name} change all the time", hint="Say it again.")
 
 
@@ -349,6 +365,9 @@ def look(place: Place) -> dict[str, Any]:
     Raises:
         NotFound: there never was one here.
     """
+    lock = Lock(place.folder)
+    free = lock.take()  # before the journal is read: whoever ends between the two has written that it is over
+    lock.release()
     loaded = place.journal.load()
     if loaded is None:
         raise _nothing_open(place)
@@ -357,10 +376,7 @@ def look(place: Place) -> dict[str, Any]:
         seen: Observation | None = place.router.observe()
     except ServerError:
         seen = None
-    lock = Lock(place.folder)
-    free = lock.take()
-    lock.release()
-    return view(state, trial, seen, () if state.phase == ENDED else (() if not free else ("no controller is alive",)))
+    return view(state, trial, seen, (NOBODY,) if free and state.phase != ENDED else ())
 
 
 def view(state: State, trial: Trial, seen: Observation | None, trouble: tuple[str, ...]) -> dict[str, Any]:

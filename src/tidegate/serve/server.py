@@ -46,7 +46,7 @@ def serve(
     if options.tls:
         options.tls.context()
     listeners = listen(options.host, options.port, options.workers)
-    admin = listen(options.admin_host, options.admin_port, 1)[0]
+    admin = listen(options.admin_host, options.admin_port, 1, option="--admin-")[0]
     opened = open_store(store)
     version = find_version(opened, reference)
     asyncio.run(Leader(reference, options, opened, version, listeners, admin, rules).run(on_ready))
@@ -62,10 +62,16 @@ def _rules(options: Options) -> tuple[Access, Access]:
     )
 
 
-def listen(host: str, port: int, number: int) -> list[socket.socket]:
+def listen(host: str, port: int, number: int, *, option: str = "--") -> list[socket.socket]:
     """Bind sockets to one address, one a worker; the kernel shares connections between them.
 
     They stay with the leading process, so that a worker that dies takes no waiting connection with it.
+
+    Args:
+        host: the address.
+        port: its port; 0 picks one.
+        number: how many sockets.
+        option: how the options begin that say address and port.
 
     Raises:
         ServerError: it cannot be listened on (code ``port-in-use`` or ``address``).
@@ -85,7 +91,7 @@ def listen(host: str, port: int, number: int) -> list[socket.socket]:
         raise ServerError(
             f"cannot listen on {host}:{port}: {e.strerror or e}",
             allowed="A free port of an address of this machine.",
-            hint="--port 0 picks a free one." if in_use else "--host 127.0.0.1",
+            hint=f"{option}port 0 picks a free one." if in_use else f"{option}host 127.0.0.1",
             code="port-in-use" if in_use else "address",
         ) from e
     return made

@@ -29,7 +29,7 @@ from tidegate.rollout.front.configuration import Settings
 from tidegate.rollout.front.fleet import Fleet, Running, Wanted, read_fleet, read_running, write_fleet
 from tidegate.rollout.front.haproxy import HaproxyRouter
 from tidegate.rollout.front.kinds import HAPROXY, KINDS
-from tidegate.rollout.front.process import Began, Process, is_alive, reap, tell
+from tidegate.rollout.front.process import Began, Process, is_alive, last_error, reap, tell
 from tidegate.rollout.front.proxy import start_proxy
 from tidegate.rollout.front.status import status
 from tidegate.rollout.front.supervisor import Supervisor, one_supervisor
@@ -92,6 +92,21 @@ def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
             tell(process, signal.SIGKILL)
     reap()
     shutil.rmtree(house.folder)
+
+
+def test_a_server_that_died_is_said_with_its_error_and_the_whole_path_of_its_log(house: House) -> None:
+    house.want(stable=(ONE, 1))
+    supervisor = house.new()
+    says = "import sys; sys.exit('error[not-found]: no such version\\n  Models in /s: none.\\n  → tidegate model ls')"
+    supervisor.command = lambda *_: [sys.executable, "-S", "-E", "-c", says]
+    house.until(lambda _: any(" died" in line for line in house.said))
+    said = next(line for line in house.said if " died" in line)
+    assert said.endswith(f"died: error[not-found]: no such version; see {house.folder / 'stable.log'}")
+
+
+def test_an_error_of_a_process_before_is_not_said_again(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("error[a]: b\n  c\n  d\nserving fraud version 1\n")
+    assert last_error(tmp_path / "log") == last_error(tmp_path / "none") == ""
 
 
 def test_the_fleet_runs_and_each_arm_serves_its_version(house: House) -> None:

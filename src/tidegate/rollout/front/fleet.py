@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tidegate.errors import Conflict, Damaged
+from tidegate.errors import Conflict, Damaged, ServerError
 from tidegate.project import state_home
 from tidegate.registry.ledger import check_name
 from tidegate.rollout.front import files
@@ -92,15 +92,42 @@ class Running:
         return [s for s in self.servers if s.arm == arm and s.ready]
 
 
-def front_folder(name: str) -> Path:
+def new_front_folder(name: str) -> Path:
     """Return the folder of a model's front, made for its owner only.
 
     Raises:
         UsageError: that is no model's name.
     """
-    folder = state_home() / "front" / check_name(name)
+    folder = _folder(name)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
+
+
+def front_folder(name: str) -> Path:
+    """Return the folder of a front that was started on this machine; nothing is made.
+
+    Raises:
+        UsageError: that is no model's name.
+        ServerError: none was (code ``front-none``).
+    """
+    folder = _folder(name)
+    if not _was_started(folder):
+        there = ", ".join(sorted(f.name for f in folder.parent.glob("*") if _was_started(f))) or "none"
+        raise ServerError(
+            f"no front of {name} was ever started here",
+            allowed=f"There are: {there}.",
+            hint=f"tidegate front {name}",
+            code="front-none",
+        )
+    return folder
+
+
+def _folder(name: str) -> Path:
+    return state_home() / "front" / check_name(name)
+
+
+def _was_started(folder: Path) -> bool:
+    return any((folder / file).exists() for file in (FLEET, RUNNING))
 
 
 def read_fleet(folder: Path) -> Fleet:

@@ -74,6 +74,15 @@ def start(
     return identify(child.pid) or Process(child.pid, 0)
 
 
+def last_error(log: Path) -> str:
+    """The ``error[…]`` line that a command of ours ended with, if that is how its log ends."""
+    with suppress(OSError), log.open("rb") as f:
+        f.seek(max(0, f.seek(0, os.SEEK_END) - 4096))
+        ends = f.read().decode(errors="replace").splitlines()[-3:]  # found, allowed, hint
+        return next((line for line in reversed(ends) if line.startswith("error[")), "")
+    return ""
+
+
 _children: list[subprocess.Popen[bytes]] = []
 
 

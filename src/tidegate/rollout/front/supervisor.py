@@ -26,7 +26,7 @@ from tidegate.rollout.front.configuration import Settings
 from tidegate.rollout.front.fleet import Fleet, Running, Server, Wanted, read_fleet, read_running, write_running
 from tidegate.rollout.front.kinds import HAPROXY, KINDS, ProxyRouter
 from tidegate.rollout.front.orders import orders
-from tidegate.rollout.front.process import Process, identify, is_alive, reap, start, tell
+from tidegate.rollout.front.process import Process, identify, is_alive, last_error, reap, start, tell
 from tidegate.rollout.router import ARMS
 
 LOOK_SECONDS = 0.1
@@ -186,7 +186,9 @@ class Supervisor:
         for server in [s for s in self.servers if not is_alive(s.process)]:
             self.servers.remove(server)
             self._died(server.arm, server.process)
-            self.say(f"{server.wanted.reference} (pid {server.process.pid}) of {server.arm} died: see {server.arm}.log")
+            log = self.folder / f"{server.arm}.log"
+            why = f": {error}" if (error := last_error(log)) else ""
+            self.say(f"{server.wanted.reference} (pid {server.process.pid}) of {server.arm} died{why}; see {log}")
         for server in [s for s in self.leaving if not is_alive(s.process)]:
             del self.leaving[server]
         if self.proxy and not is_alive(self.proxy):
