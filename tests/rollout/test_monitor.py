@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from tests.registry.made import candidate
+from tidegate.cli import monitor as cli
 from tidegate.data import ref
 from tidegate.data.profile import Profile, number, quantile_bins
 from tidegate.errors import ConfigError, NotFound, ServerError
@@ -217,3 +219,16 @@ def test_counts_by_other_bins_cannot_be_told_and_write_nothing(store: MemoryStor
     assert seen
     assert (seen.findings["amount"].outcome, seen.event) == ("cannot-tell", 0)
     assert Drifts(store).newest("m") is None
+
+
+def test_a_look_at_too_few_rows_ends_otherwise_than_one_without_drift(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = Served(digest(store))
+    monkeypatch.setattr(cli, "open_store", lambda _: store)
+    monkeypatch.setattr(cli, "_sources", lambda *_: {"s": served})
+    for rows, code, said in ((500, 3, "cannot tell: fewer than 1000 rows yet"), (1000, 0, "no drift")):
+        served.answers(rows)
+        done = CliRunner().invoke(cli.command, ["m", "--once"], standalone_mode=False)
+        assert (done.return_value, done.exception) == (code, None)
+        assert said in done.output

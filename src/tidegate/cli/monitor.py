@@ -31,7 +31,9 @@ from tidegate.store.open import open_store
 @click.option("--missing", type=click.FloatRange(0, 1, min_open=True), default=0.05, show_default=True,
               help="From this change of the share of missing values on, too.")  # fmt: skip
 @click.option(
-    "--once", is_flag=True, help="Look at all that was counted until now, and end: 1 where something drifted."
+    "--once",
+    is_flag=True,
+    help="Look at all that was counted until now, and end: 1 where something drifted, 3 where rows are too few.",
 )
 @click.option("--store", metavar="URI", help="Where the registry lives.")
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON for each window.")
@@ -52,7 +54,7 @@ def command(
     if once:
         seen = monitor.turn()
         _say(seen, name, min_rows, as_json)
-        return 1 if seen and seen.drifted else 0
+        return 3 if seen is None else 1 if seen.drifted else 0
     while True:
         _turn(monitor, name, min_rows, as_json)
         time.sleep(every)
@@ -84,7 +86,7 @@ def _sources(name: str, urls: Sequence[str]) -> Mapping[str, Source]:
 def _say(seen: Seen | None, name: str, min_rows: int, as_json: bool) -> None:
     if seen is None:
         body = {"model": name, "outcome": "cannot-tell", "needed": min_rows}
-        click.echo(json.dumps(body) if as_json else f"{name}: fewer than {min_rows} rows yet")
+        click.echo(json.dumps(body) if as_json else f"{name}: cannot tell: fewer than {min_rows} rows yet")
         return
     if as_json:
         click.echo(json.dumps(_body(seen)))
