@@ -68,6 +68,8 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         ("deadline = '1 h'", "A time from 1s to 30d"),
         ("deadline = '31d'", "A time from 1s to 30d"),
         ("deadline = '0s'", "A time from 1s to 30d"),
+        ("min_time = '2h'", "min_time is '2h', longer than the deadline"),
+        ("min_time = '2m'\ndeadline = '1m'", "A least time within the deadline"),
         ("on_deadline = 'promote'", "'rollback' or 'hold'"),
         ("holdback = 0", "A number from 1 to 20"),
         ("holdback = 50", "A number from 1 to 20"),

@@ -21,7 +21,7 @@ def test_without_errors_the_figure_is_where_the_bound_holds_and_not_one_request_
     margin = np.array([0.005])
     after, before = (log_wealth(1 / 19, margin, np.array([n, 0.0, 0.0]))[0] for n in (need.requests, need.requests - 1))
     assert before < threshold <= after
-    assert need.reason in ("error bound", "min_seconds")
+    assert need.reason in ("error bound", "min_time")
 
 
 @pytest.mark.parametrize("errors", [0.0, 0.001, 0.01])
@@ -59,14 +59,19 @@ def test_a_plan_that_cannot_be_decided_in_time_is_refused_with_what_to_change() 
         check(Rules(latency_tolerance=19.0), PLAN, Live(100 / 60))
     text = str(refused.value)
     assert refused.value.code == "rollout-undecidable"
-    assert "step 1 (0.05 of the traffic) cannot be decided before its deadline" in text
+    assert "step 1 (5 % of the traffic) cannot be decided before its deadline" in text
     assert "canary requests, 5 a minute = " in text
     assert "> 1 h" in text
-    assert "Raise the canary's weight, the margin (max_error_increase) or the deadline." in text
-    with pytest.raises(UsageError, match=r"margin \(latency_tolerance\)"):
+    assert "Raise --step, --max-error-increase or --deadline." in text
+    with pytest.raises(UsageError, match="Raise --step, --latency-tolerance or --deadline"):
         check(Rules(), PLAN, Live(100 / 60))
-    with pytest.raises(UsageError, match="or lower min_requests"):
+    with pytest.raises(UsageError, match="or lower min_requests of the policy"):
         check(Rules(min_requests=10**6, latency_tolerance=19.0), PLAN, Live(1000))
+
+
+def test_the_least_time_is_called_what_the_policy_calls_it() -> None:
+    with pytest.raises(UsageError, match="or lower min_time of the policy"):
+        check(Rules(min_seconds=20.0, horizon=10.0), PLAN, Live(100_000))
 
 
 def test_a_plan_at_low_traffic_is_allowed_when_it_gives_it_time() -> None:

@@ -69,7 +69,7 @@ def test_a_candidate_that_fails_is_taken_back_by_itself_and_no_client_sees_it(pl
     assert (champion(place), answers.failed, weights(place)) == (before, 0, {STABLE: WHOLE})
     assert events(place) == ["started", "step", "rolled-back"]
     assert "errors: the canary's error rate" in out
-    assert (again[0], "--again" in again[2]) == (1, True), "the same version is not tried again by accident"
+    assert (again[0], "--again" in again[2]) == (2, True), "the same version is not tried again by accident"
 
 
 def test_one_killed_in_mid_canary_leaves_the_weights_and_the_next_one_goes_on(place: Place) -> None:
@@ -78,7 +78,7 @@ def test_one_killed_in_mid_canary_leaves_the_weights_and_the_next_one_goes_on(pl
         first = place.start("rollout", "start", NAME, "--step", "10,50", "--rate", "300")
         wait_until(lambda: step(place) == 0)
         second = place.run("rollout", "start", NAME)
-        assert (second[0], "rollout-controlled" in second[2]) == (2, True), second
+        assert (second[0], "rollout-controlled" in second[2]) == (3, True), second
         first.send_signal(signal.SIGKILL)
         first.wait()
         left = weights(place)
@@ -156,7 +156,7 @@ def test_without_a_front_there_is_nothing_to_steer() -> None:
         code, _, err = place.run("rollout", "start", NAME)
         assert (code, f"tidegate front {NAME}" in err) == (3, True), err
         code, _, err = place.run("rollback", NAME)
-        assert (code, "no rollout of fraud is open" in err) == (2, True), err
+        assert (code, "no front of fraud was ever started here" in err) == (3, True), err
 
 
 def test_a_monitor_tells_drift_of_what_a_front_serves() -> None:

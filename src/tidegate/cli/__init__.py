@@ -88,7 +88,7 @@ def _main(args: list[str]) -> int:
         return 130
     if "--json" in args:
         empty: dict[str, Any] = {"run_id": None, "state": "FAILED", "outputs": {}, "steps": []}
-        click.echo(json.dumps({**empty, "error": error}))
+        click.echo(json.dumps({**(empty if args[0] == "run" else {}), "error": error}))
     return code
 
 

@@ -14,14 +14,16 @@ from typing import Any
 import click
 
 from tidegate.cli.interrupt import listen_for_the_end
-from tidegate.cli.rollout_text import lines, plan_lines, summary
-from tidegate.errors import Conflict
+from tidegate.cli.rollout_text import lines, plan_json, plan_lines, summary
+from tidegate.errors import Conflict, PolicyError, UsageError
 from tidegate.project import user_name
 from tidegate.registry import rollout_policy
 from tidegate.registry.rollouts import PROMOTED
 from tidegate.rollout.controller import Controller
-from tidegate.rollout.opening import check_same, split
+from tidegate.rollout.exposure import Need
+from tidegate.rollout.opening import Opening, check_same, split
 from tidegate.rollout.session import (
+    NOBODY,
     Place,
     check_front,
     history,
@@ -35,7 +37,7 @@ from tidegate.rollout.session import (
     unfinished,
     view,
 )
-from tidegate.rollout.state import Order, State
+from tidegate.rollout.state import ENDED, Order, State
 from tidegate.rollout.trial import Trial
 
 SHOWN_SECONDS = 0.5
@@ -77,14 +79,16 @@ def start(
     place = Place(name, store)
     check_front(place)
     changes = _changes(
-        steps=_percentages(steps), deadline=deadline, rollback_window=rollback_window,
+        steps=steps, deadline=deadline, rollback_window=rollback_window,
         max_error_increase=max_error_increase, latency_tolerance=latency_tolerance,
     )  # fmt: skip
     if dry_run and (open_ := opened_here(place)):
         check_same(place.registry, open_.plan, model, changes)
         return _show(look(place), as_json)
     if dry_run:
-        _prepared(place, ref, changes, again, rate)
+        opening, needs, _ = _prepared(place, ref, changes, again, rate)
+        if as_json:
+            click.echo(json.dumps(plan_json(opening, needs)))
         return 0
     if detach:
         return _detach(place, [a for a in sys.argv[1:] if a != "--detach"], as_json)
@@ -93,16 +97,16 @@ def start(
             check_same(place.registry, begun[0].plan, model, changes)
             _say(f"goes on with {begun[0].plan.id}: {begun[0].phase}")
         else:
-            begun = _prepared(place, ref, changes, again, rate)
+            *_, begun = _prepared(place, ref, changes, again, rate)
         return _run(place, begun, as_json)
 
 
 def _prepared(
     place: Place, ref: str, changes: Mapping[str, Any], again: bool, rate: float | None
-) -> tuple[State, Trial]:
+) -> tuple[Opening, tuple[Need, ...], tuple[State, Trial]]:
     opening, needs, begun = prepare(place, ref, changes, again=again, rate=rate)
     _say("\n".join(plan_lines(opening, needs)))
-    return begun
+    return opening, needs, begun
 
 
 def _say(text: str) -> None:
@@ -110,19 +114,27 @@ def _say(text: str) -> None:
         click.echo(text, err=True)
 
 
-def _percentages(text: str | None) -> Any:
+def _percentages(text: str) -> Any:
     """The numbers in a text; what is none is refused by its name."""
     try:
-        return [float(p) for p in text.replace("%", "").split(",")] if text is not None else None
+        return [float(p) for p in text.replace("%", "").split(",")]
     except ValueError:
         return text
 
 
 def _changes(**table: Any) -> dict[str, Any]:
     """The rules that were said, each by the same check as a policy's."""
-    said = {name: value for name, value in table.items() if value is not None}
-    rules = rollout_policy.read(said, "rollout start")
-    return {name: getattr(rules, name) for name in said}
+    return {name: _change(name, value) for name, value in table.items() if value is not None}
+
+
+def _change(name: str, value: Any) -> Any:
+    try:
+        table = {name: _percentages(value) if name == "steps" else value}
+        return getattr(rollout_policy.read(table, "rollout start"), name)
+    except PolicyError as e:  # in the words of a policy.toml
+        option = "--step" if name == "steps" else f"--{name.replace('_', '-')}"
+        allowed = e.allowed.replace("[5, 25, 50, 100]", "5,25,50,100").replace('"', "")
+        raise UsageError(f"{option} is {value!r}", allowed=allowed) from e
 
 
 def _run(place: Place, begun: tuple[State, Trial], as_json: bool) -> int:
@@ -195,7 +207,8 @@ class _shown:  # noqa: N801 - a context manager, used like a function
             waits = f", waits for the ledger to hold {now[2]!r}" if now[2] else ""
             shares = ", ".join(f"{a} {w / 100:g} %" for a, w in state.weights.items())
             trouble = f"; {'; '.join(controller.trouble)}" if controller.trouble else ""
-            click.echo(f"{state.phase} step {state.step + 1}: {shares}{waits}{trouble}", err=True)
+            step = f" step {state.step + 1}" if state.step >= 0 else ""
+            click.echo(f"{state.phase}{step}: {shares}{waits}{trouble}", err=True)
         self._last = now
 
 
@@ -258,13 +271,19 @@ def _show(found: dict[str, Any], as_json: bool) -> int:
 @click.argument("name", metavar="NAME")
 @_STORE
 def watch(name: str, store: str | None) -> int:
-    """Show a rollout until it is over, without being in charge of it; ends as it ends."""
+    """Show a rollout until it is over, without being in charge of it; ends as it ends, with 3 where nobody is."""
     place = Place(name, store)
     try:
         found = _watched(place) if sys.stdout.isatty() else _followed(place)
     except KeyboardInterrupt:
         return 130
+    if found["phase"] != ENDED:
+        return 3
     return 0 if found["outcome"] == PROMOTED else 1
+
+
+def _is_last(found: dict[str, Any]) -> bool:
+    return found["phase"] == ENDED or NOBODY in found["trouble"]
 
 
 def _watched(place: Place) -> dict[str, Any]:
@@ -275,7 +294,7 @@ def _watched(place: Place) -> dict[str, Any]:
         while True:
             found = look(place)
             live.update(_text(lines(found)), refresh=True)
-            if found["phase"] == "ended":
+            if _is_last(found):
                 return found
             time.sleep(SHOWN_SECONDS)
 
@@ -287,7 +306,7 @@ def _followed(place: Place) -> dict[str, Any]:
         now = [found["phase"], found["step"], found["trouble"]]
         if now != last:
             click.echo("\n".join(lines(found)))
-        if found["phase"] == "ended":
+        if _is_last(found):
             return found
         last = now
         time.sleep(SHOWN_SECONDS)
@@ -309,7 +328,9 @@ def abort(name: str, reason: str, store: str | None, as_json: bool) -> int:
 @_JSON
 def show_history(name: str, store: str | None, as_json: bool) -> None:
     """List what the ledger holds of a model's rollouts: who, when, how much traffic, and why."""
-    found = history(Place(name, store))
+    place = Place(name, store)
+    place.registry.version(name, 1)  # an unknown model is said
+    found = history(place)
     if as_json:
         return click.echo(json.dumps(found))
     for r in found:

@@ -8,10 +8,38 @@ from typing import Any
 from tidegate.registry.gate import FAIL, PASS
 from tidegate.registry.rollouts import PROMOTED
 from tidegate.rollout.exposure import Need
+from tidegate.rollout.judge import NOT_COMPARED
 from tidegate.rollout.opening import Opening
-from tidegate.rollout.state import State
+from tidegate.rollout.session import NOBODY
+from tidegate.rollout.state import ENDED, State
 
 _SIGNS = {PASS: "✓", FAIL: "✗"}
+_NO_SIGN = "–"  # of what says neither good nor bad
+
+
+def plan_json(opening: Opening, needs: Sequence[Need]) -> dict[str, Any]:
+    """The same for scripts."""
+    plan, rules = opening.plan, opening.plan.rules
+    steps = [
+        {
+            "share": rules.steps[i] / 100,
+            "weights": {arm: w / 100 for arm, w in plan.weights(i).items()},
+            "requests": need.requests,
+            "seconds": need.seconds,
+            "rate": need.rate,
+            "reason": need.reason,
+        }
+        for i, need in enumerate(needs)
+    ]
+    versions = {"candidate": plan.candidate.version, "stable": plan.stable.version}
+    return {
+        "id": plan.id,
+        "model": plan.model,
+        **versions,
+        "steps": steps,
+        "rules": rules.as_json(),
+        "notes": list(opening.notes),
+    }
 
 
 def plan_lines(opening: Opening, needs: Sequence[Need]) -> list[str]:
@@ -48,26 +76,31 @@ def lines(view: Mapping[str, Any]) -> list[str]:
             f"{counts['requests']:>10,} requests {counts['errors']:>6,} errors {counts['predictions']:>10,} predictions"
         )
         shown.append(f"  {arm:<9} {share:>5g} %  {numbers}")
-    shown += [f"  {_SIGNS.get(f['outcome'], '?')} {f['text']}" for f in view["findings"]]
-    shown += [f"  verdict: {view['verdict']}"] if view["verdict"] else []
+    shown += [f"  {_sign(f)} {f['text']}" for f in view["findings"]]
+    shown += [f"  verdict: {view['verdict']}"] if view["verdict"] and view["phase"] != ENDED else []
     shown += [f"  why: {view['reason']}"] if view["reason"] else []
     shown += [f"  waits for the ledger to hold {view['waits_for']!r}"] if view["waits_for"] else []
     shown += [f"  note: {t}" for t in view["trouble"]]
     return shown + _next(view)
 
 
+def _sign(finding: Mapping[str, Any]) -> str:
+    return _NO_SIGN if NOT_COMPARED in finding["text"] else _SIGNS.get(finding["outcome"], "?")
+
+
 def _phase(view: Mapping[str, Any]) -> str:
-    return f"ended, {view['outcome']}" if view["phase"] == "ended" else str(view["phase"])
+    return f"ended, {view['outcome']}" if view["phase"] == ENDED else str(view["phase"])
 
 
 def _next(view: Mapping[str, Any]) -> list[str]:
     name = view["model"]
-    if view["phase"] == "ended":
+    if view["phase"] == ENDED:
         return [f"  → tidegate rollout history {name}"]
-    if "no controller is alive" in view["trouble"]:
+    if NOBODY in view["trouble"]:
         return [f"  → tidegate rollout start {name} goes on; tidegate rollback {name} gives all traffic to stable"]
     if view["phase"] == "held":
-        return [f"  → tidegate rollout abort {name}, and start it again with more traffic, time or margin"]
+        again = f"tidegate rollout start {name}:{view['candidate']} --again"
+        return [f"  → tidegate rollout abort {name}; then, with more traffic, time or margin: {again}"]
     return [f"  → tidegate rollback {name} gives all traffic to version {view['stable']} at once"]
 
 

@@ -93,7 +93,13 @@ def read(body: Mapping[str, Any], where: str) -> RolloutPolicy:
         said["holdback"] = round(100 * _between(body["holdback"], 1, 20, f"{where}: holdback"))
     if "on_deadline" in body:
         said["on_deadline"] = _one_of(body["on_deadline"], (ROLLBACK, HOLD), f"{where}: on_deadline")
-    return RolloutPolicy(**said)
+    made = RolloutPolicy(**said)
+    if "min_time" in body and made.min_time > made.deadline:
+        raise PolicyError(
+            f"{where}: min_time is {body['min_time']!r}, longer than the deadline of a step ({made.deadline:g}s)",
+            allowed="A least time within the deadline.",
+        )
+    return made
 
 
 def shares(value: Any, where: str) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ Rules:
 * A step needs as many requests of the canary as make both bounds of the judge hold, for a canary with the live rates of
   now; ``CAUTION`` standard errors to its disadvantage are put on each count of events, so that most healthy canaries
   need no more. With no errors and no slow answers the figure is exact.
-* It needs ``min_requests`` and ``min_seconds`` too.
+* It needs ``min_requests`` and ``min_time`` too.
 * A plan in which a step would need longer than its deadline is refused before it starts, with what to change.
 """
 
@@ -57,7 +57,7 @@ class Need:
         requests: of the canary.
         seconds: until it has had them, and the step its least time.
         rate: requests a second of the canary.
-        reason: what needs most: ``error bound``, ``latency bound``, ``min_requests`` or ``min_seconds``.
+        reason: what needs most: ``error bound``, ``latency bound``, ``min_requests`` or ``min_time``.
     """
 
     requests: int
@@ -93,9 +93,9 @@ def check(rules: Rules, steps: Sequence[Weights], now: Live) -> tuple[Need, ...]
     found = needs(rules, steps, now)
     for number, (need, weights) in enumerate(zip(found, steps, strict=True)):
         if need.seconds > rules.horizon:
-            whole = weights.canary + weights.control + weights.stable
+            part = 100 * weights.canary / (weights.canary + weights.control + weights.stable)
             raise UsageError(
-                f"step {number + 1} ({weights.canary / whole:.3g} of the traffic) cannot be decided before its deadline: "
+                f"step {number + 1} ({part:.3g} % of the traffic) cannot be decided before its deadline: "
                 f"it needs {need.text} > {_time(rules.horizon)}",
                 allowed=f"A step that is decided in {_time(rules.horizon)}; {need.reason} needs most.",
                 hint=f"Raise {_knob(need.reason)}.",
@@ -118,7 +118,7 @@ def _need(rules: Rules, weights: Weights, number: int, now: Live) -> Need:
     rate = now.rate * weights.canary / whole
     seconds = wanted[reason] / rate if rate else math.inf
     if seconds < rules.min_seconds:
-        return Need(wanted[reason], rules.min_seconds, rate, "min_seconds")
+        return Need(wanted[reason], rules.min_seconds, rate, "min_time")
     return Need(wanted[reason], seconds, rate, reason)
 
 
@@ -147,10 +147,10 @@ def _holds(requests: int, odds: float, margin: float, event_rate: float, thresho
 
 
 def _knob(reason: str) -> str:
-    margins = {"error bound": "max_error_increase", "latency bound": "latency_tolerance"}
+    margins = {"error bound": "--max-error-increase", "latency bound": "--latency-tolerance"}
     if reason in margins:
-        return f"the canary's weight, the margin ({margins[reason]}) or the deadline"
-    return f"the canary's weight or the deadline, or lower {reason}"
+        return f"--step, {margins[reason]} or --deadline"
+    return f"--step or --deadline, or lower {reason} of the policy"
 
 
 def _pace(rate: float) -> str:

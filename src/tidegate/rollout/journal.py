@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from tidegate.errors import NotFound, UsageError
+from tidegate.errors import Conflict, NotFound
 from tidegate.registry.rollout_policy import RolloutPolicy
 from tidegate.rollout import trial as trials
 from tidegate.rollout.state import Order, Plan, State, Target
@@ -110,10 +110,10 @@ class Lock:
         """Take it.
 
         Raises:
-            UsageError: another process holds it (code ``rollout-controlled``).
+            Conflict: another process holds it (code ``rollout-controlled``).
         """
         if not self.take():
-            raise UsageError(
+            raise Conflict(
                 f"the process {self.holder()} is in charge of the rollout of {name}",
                 allowed="One controller at a time.",
                 hint=f"tidegate rollout watch {name}, or: tidegate rollout abort {name}",

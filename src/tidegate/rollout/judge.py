@@ -60,6 +60,7 @@ TESTS = ("errors", "latency", "predictions", "error bound", "latency bound")
 SETTLE, SLOW_SHARE, BURST, ALIKE = 100, 0.05, 1.0, 0.02
 SUSPECT = math.log(10)
 WIDE = "predictions with stable"
+NOT_COMPARED = "not compared"
 ENOUGH = 40  # requests that an arm must have been expected to get before their absence says something
 
 
@@ -411,13 +412,13 @@ def _alarms(judgement: Judgement, now: Mapping[str, float]) -> list[Finding]:
     found = [_alarm(t, text, now[t], judgement.alphas[t]) for t, text in texts.items()]
     weights = judgement.weights
     if not weights.control:
-        found.append(Finding(PASS, "latency and predictions are not compared: there is no control at this weight"))
+        found.append(Finding(PASS, f"latency and predictions are {NOT_COMPARED}: there is no control at this weight"))
         return found
     if not weights.is_even:
         times = f"{weights.canary / weights.control:.3g} times its control's traffic"
-        found.append(Finding(PASS, f"latency is not compared: the canary has {times}, and is slower for that alone"))
+        found.append(Finding(PASS, f"latency is {NOT_COMPARED}: the canary has {times}, and is slower for that alone"))
     if judgement.table is None:
-        found.append(Finding(PASS, "predictions are not compared: the evidence has no table of them"))
+        found.append(Finding(PASS, f"predictions are {NOT_COMPARED}: the evidence has no table of them"))
     return found
 
 
@@ -425,11 +426,11 @@ def _compared(judgement: Judgement) -> dict[str, str]:
     rules, pool, seen = judgement.rules, _pool(judgement.seen), judgement.seen
     fast, slow, control_fast, control_slow = judgement.answered
     errors = f"{_rate(seen.canary.errors, seen.canary.requests)}, the control's {_rate(pool.errors, pool.requests)}"
-    late = f"{_rate(slow, fast + slow)}, of the control's {_rate(control_slow, control_fast + control_slow)}"
+    late = f"the canary's {_rate(slow, fast + slow)}, the control's {_rate(control_slow, control_fast + control_slow)}"
     rows = f"{sum(seen.canary.predictions)} predictions of the canary, {sum(seen.control.predictions)} of the control"
     return {
         "errors": f"the canary's error rate is {errors} (tolerance {rules.error_tolerance:.0%})",
-        "latency": f"slow answers of the canary's: {late} (tolerance {rules.latency_tolerance:.0%})",
+        "latency": f"slow answers: {late} (tolerance {rules.latency_tolerance:.0%})",
         "predictions": f"{rows} (tolerance {rules.prediction_tolerance:.0%})",
     }
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tidegate.errors import Damaged, NotFound, PolicyError, Refused, UsageError
+from tidegate.errors import Damaged, NotFound, PolicyError, UsageError
 from tidegate.registry import evaluation, policy
 from tidegate.registry.model import ModelState, Registry, Version, may_serve, split_reference
 from tidegate.registry.rollout_policy import RolloutPolicy
@@ -60,8 +60,8 @@ def open_rollout(
 
     Raises:
         NotFound: there is no such model or version.
-        UsageError: there is no champion, it is the candidate itself, or a rollout is open.
-        Refused: it was taken back the last time.
+        UsageError: there is no champion, it is the candidate itself, it was taken back the last time, or a rollout is
+            open.
         ModelRefused: it may not be served.
     """
     state, candidate = registry.version(name, ref)
@@ -142,7 +142,7 @@ def _check_last(state: ModelState, candidate: Version, again: bool) -> None:
             code="rollout-open",
         )
     if last and last.event in WITHDRAWN and last.candidate == candidate.version and not again:
-        raise Refused(
+        raise UsageError(
             f"version {candidate.version} was taken back ({last.event}, {last.changed}): {last.reason}",
             allowed="A version that was not taken back the last time, or --again.",
             hint=f"tidegate rollout history {state.name}; then: tidegate rollout start "
