@@ -125,7 +125,8 @@ def _write_first_fleet(folder: Path, name: str, store: str, workers: int | None)
     if (stable := fleet.arms.get(STABLE)) is None:
         stable = _champion(name, store)
     else:
-        with suppress(Trouble):  # what runs does not need the registry; a store without the model is another one
+        with suppress(Trouble):  # what runs does not need the registry; a store without the version is another one
+            Registry(open_store(store)).version(name, stable.reference.rpartition(":")[2])
             if (champion := _champion(name, store)).reference != stable.reference:
                 _say(
                     f"note: the champion is {champion.reference}; this front serves {stable.reference}, as it was told last"

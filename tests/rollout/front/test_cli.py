@@ -211,4 +211,8 @@ def test_a_store_without_the_model_is_another_one_although_the_front_ran_before(
     assert isinstance(result.exception, NotFound)
     assert result.exception.allowed == f"Models in {tmp_path / 'stroe'}: none."
     assert "--store" in result.exception.hint
+    registered(LocalStore(tmp_path / "other"), tmp_path)
+    write_fleet(new_front_folder("m"), Fleet({STABLE: Wanted("m:2", "sha256:2")}))
+    with pytest.raises(NotFound, match="m has no version 2"):
+        module._write_first_fleet(new_front_folder("m"), "m", str(tmp_path / "other"), None)
     assert read_running(new_front_folder("m")).proxy is None
