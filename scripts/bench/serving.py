@@ -240,7 +240,7 @@ def running(name: str, place: Place, port: int) -> Iterator[int]:
     """A contender while the block runs, which is given its pid."""
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), env.get("PYTHONPATH", "")])
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     words = command(name, place, port)
     with subprocess.Popen(words, env=env if name in OURS else _clean(env), **quiet) as server:  # type: ignore[call-overload]
         try:
@@ -251,13 +251,15 @@ def running(name: str, place: Place, port: int) -> Iterator[int]:
                 time.sleep(0.05)
             yield server.pid
         finally:
+            started = _processes(server.pid)
             server.send_signal(signal.SIGTERM)
             try:
                 server.wait(10)
             except subprocess.TimeoutExpired:
                 server.kill()
-            with suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGKILL)
+            for pid in started:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def _clean(env: dict[str, str]) -> dict[str, str]:
@@ -277,6 +279,11 @@ def _answers(port: int, path: str, body: str) -> bool:
 
 def cpu(pid: int) -> float:
     """CPU seconds of a process and all that it started, so far."""
+    return sum(_processes(pid).values()) / os.sysconf("SC_CLK_TCK")
+
+
+def _processes(pid: int) -> dict[int, int]:
+    """The ticks of CPU that a process and all that it started have used, by pid."""
     parents, ticks = {}, {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -286,7 +293,7 @@ def cpu(pid: int) -> float:
     found = {pid}
     while more := {child for child, parent in parents.items() if parent in found} - found:
         found |= more
-    return sum(ticks.get(one, 0) for one in found) / os.sysconf("SC_CLK_TCK")
+    return {one: ticks[one] for one in found if one in ticks}
 
 
 def measure(name: str, place: Place, seconds: int, connections: int) -> Sample:
