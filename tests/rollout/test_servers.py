@@ -8,17 +8,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
-from tests.servers import free_port
+from tests.servers import free_port, wait_until
 from tidegate.cli.front import _check_open
 from tidegate.errors import ConfigError, ServerError, UsageError
 from tidegate.project import SERVE_TOKEN, serve_token
 from tidegate.rollout.counts import Score
-from tidegate.rollout.front.fleet import Server, Wanted
+from tidegate.rollout.front.fleet import Running, Server, Wanted
 from tidegate.rollout.front.process import Process
-from tidegate.rollout.servers import ask, get
+from tidegate.rollout.servers import ServerScores, ask, get
 
 TOKEN = "a" * 32
 SCORES = {"digest": "sha256:d", "epoch": "one", "counts": [1, 2]}
@@ -112,3 +113,19 @@ def test_whatever_answers_is_trouble_that_passes_and_shows_no_token(port: int) -
 def test_what_is_no_address_of_an_admin_port_is_wrong_usage(url: str) -> None:
     with pytest.raises(UsageError, match="is no address of an admin port"):
         get(url, "/v1/scores", "", 5)
+
+
+def test_scores_are_asked_for_again_after_whatever_went_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls = []
+
+    def read(_: object) -> Running:
+        calls.append(1)
+        if len(calls) < 3:
+            raise RuntimeError("can't start new thread")
+        return Running(0)
+
+    monkeypatch.setattr("tidegate.rollout.servers.files.read_running", read)
+    monkeypatch.setattr("tidegate.rollout.servers.EVERY_SECONDS", 0.0)
+    scores = ServerScores(tmp_path)
+    wait_until(lambda: len(calls) > 5)
+    assert scores.latest() == {}

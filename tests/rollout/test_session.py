@@ -70,7 +70,7 @@ def front() -> MemoryFront:
 
 def test_a_dead_proxy_begins_without_the_candidate_that_a_person_took_back(place: Place) -> None:
     with pytest.raises(ServerError, match="HAProxy does not answer") as e:
-        take_back(place, Order("rollback", "ann", "it is slow"))
+        take_back(place, Order("rollback", "ann", "it is slow"), lambda: pytest.fail("no front was told"))
     assert e.value.allowed == "noted: when the front runs again it begins with stable only"
     assert committed(place.folder) == Weights({STABLE: WHOLE}, 5)
     ordered = place.journal.ordered(PLAN.id)
@@ -91,6 +91,7 @@ def test_traffic_is_taken_back_without_store_and_project(
     done = CliRunner().invoke(rollback.command, ["m"], standalone_mode=False)
     assert there.observe().weights == {STABLE: WHOLE}
     assert done.exception is None
+    assert done.output.startswith("all traffic of m goes to stable; "), "said before the store is asked"
     assert "taken back: all traffic of m goes to version 1" in done.output
     assert "the ledger does not hold it yet" in done.output
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -343,6 +344,7 @@ def show_history(name: str, store: str | None, as_json: bool) -> None:
 
 def tell_to_stable(name: str, order: Order, store: str | None, as_json: bool) -> int:
     """Give all traffic to stable, and say what came of it."""
-    state, is_written = take_back(Place(name, store), order)
+    told = partial(_say, f"all traffic of {name} goes to stable; the ledger is told why")
+    state, is_written = take_back(Place(name, store), order, told)
     _end(state, is_written, as_json)
     return 0

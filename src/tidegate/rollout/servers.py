@@ -85,15 +85,21 @@ class ServerScores:
     def _work(self) -> None:
         with ThreadPoolExecutor(8, thread_name_prefix="scores") as pool:
             while True:
-                servers: tuple[Server, ...] = ()
-                with suppress(Damaged, OSError):
-                    servers = files.read_running(self._folder).servers
-                found: dict[str, tuple[Score, ...]] = {}
-                for server, score in zip(servers, pool.map(self._ask, servers), strict=True):
-                    if score:
-                        found[server.arm] = (*found.get(server.arm, ()), score)
-                self._known = found
+                try:
+                    self._known = self._asked(pool)
+                except Exception:  # no thread is left, or no descriptor: a candidate is not taken back for that at once
+                    self._known = {}
                 time.sleep(EVERY_SECONDS)
+
+    def _asked(self, pool: ThreadPoolExecutor) -> dict[str, tuple[Score, ...]]:
+        servers: tuple[Server, ...] = ()
+        with suppress(Damaged, OSError):
+            servers = files.read_running(self._folder).servers
+        found: dict[str, tuple[Score, ...]] = {}
+        for server, score in zip(servers, pool.map(self._ask, servers), strict=True):
+            if score:
+                found[server.arm] = (*found.get(server.arm, ()), score)
+        return found
 
 
 def ask(server: Server, token: str = "") -> Score | None:

@@ -267,10 +267,15 @@ def run(
     return controller
 
 
-def take_back(place: Place, order: Order) -> tuple[State, bool]:
+def take_back(place: Place, order: Order, told: Callable[[], object]) -> tuple[State, bool]:
     """Give all traffic to stable now, and let whoever is in charge write down why.
 
     The front is told first and by ourselves, whether a controller lives or hangs, and whatever the store does.
+
+    Args:
+        place: where.
+        order: who wants it, and why.
+        told: is called as soon as the front has done it; the store may keep the rest waiting.
 
     Returns:
         The rollout, and whether the ledger holds it already.
@@ -288,6 +293,7 @@ def take_back(place: Place, order: Order) -> tuple[State, bool]:
     with suppress(OSError, TidegateError):  # a full disk delays nothing
         place.journal.order(id_, order)
     _to_stable(place)
+    told()
     lock = Lock(place.folder)
     end = time.monotonic() + TAKEN_SECONDS
     while not (taken := lock.take()) and time.monotonic() < end and not _is_written(place, id_):
