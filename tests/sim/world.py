@@ -461,8 +461,16 @@ def what_cannot_be_told_or_is_bad_is_not_promoted(world: World, _: Controller) -
     chain = world.model.rollout
     kind = world.scenario.kind
     if kind == SLOW and not any(step <= WHOLE / 2 for step in world.scenario.steps):
-        return ""  # latency is compared only where the canary is no busier than its control
+        return ""  # the next rule
     return f"{kind} was promoted" if chain and chain.promoted and kind in (*BAD, *CANNOT_TELL) else ""
+
+
+def a_judge_that_does_not_compare_latency_says_so(_: World, controller: Controller) -> str:
+    judgement = controller.trial.judgement
+    if judgement is None or not judgement.findings or judgement.weights.is_even:
+        return ""
+    texts = [f.text for f in judgement.findings]
+    return "" if any("not compared" in t and "latency" in t for t in texts) else f"unsaid in {texts}"
 
 
 def an_alarm_takes_the_traffic_at_the_same_look(world: World, controller: Controller) -> str:
@@ -486,6 +494,7 @@ INVARIANTS: Sequence[Callable[[World, Controller], str]] = (
     the_share_grows_until_it_falls_once,
     nothing_is_promoted_that_was_not_found_healthy,
     what_cannot_be_told_or_is_bad_is_not_promoted,
+    a_judge_that_does_not_compare_latency_says_so,
     an_alarm_takes_the_traffic_at_the_same_look,
     a_withdrawn_canary_has_no_weight_once_the_front_was_told,
 )

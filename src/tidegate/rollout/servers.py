@@ -76,19 +76,22 @@ class ServerScores:
     def __init__(self, folder: Path) -> None:
         self._folder, self._ask = folder, partial(ask, token=serve_token())
         self._known: dict[str, tuple[Score, ...]] = {}
+        self._trouble = ""
         threading.Thread(target=self._work, daemon=True, name="scores").start()
 
     def latest(self) -> Mapping[str, tuple[Score, ...]]:
-        """See ``Scores``."""
+        """See ``Scores``; raises ServerError where this process could not ask."""
+        if trouble := self._trouble:
+            raise ServerError(trouble, allowed="A machine with threads and descriptors left.", code="scores-unasked")
         return self._known
 
     def _work(self) -> None:
         with ThreadPoolExecutor(8, thread_name_prefix="scores") as pool:
             while True:
                 try:
-                    self._known = self._asked(pool)
-                except Exception:  # no thread is left, or no descriptor: a candidate is not taken back for that at once
-                    self._known = {}
+                    self._known, self._trouble = self._asked(pool), ""
+                except Exception as e:  # no thread is left, or no descriptor: said, and tried again
+                    self._trouble = f"the servers cannot be asked: {e or type(e).__name__}"
                 time.sleep(EVERY_SECONDS)
 
     def _asked(self, pool: ThreadPoolExecutor) -> dict[str, tuple[Score, ...]]:
