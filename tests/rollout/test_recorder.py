@@ -101,6 +101,7 @@ def test_what_another_controller_wrote_is_not_written_over(store: Store) -> None
     assert (refusal.superseded, "d wrote step" in refusal.reason) == (True, True)
     recorder.submit(body(ROLLED_BACK, 2))
     assert events(store) == ["started", "step", "rolled-back"], "but taking back is everybody's right"
+    assert recorder.poll().generation == 3, "above the other's, for front and fleet to be told"
 
 
 def test_a_record_that_would_damage_the_chain_is_refused_before_it_is_written(store: Store) -> None:

@@ -14,12 +14,15 @@ import pytest
 
 from tests.servers import free_port, wait_until
 from tidegate.cli.front import _check_open
-from tidegate.errors import ConfigError, ServerError, UsageError
+from tidegate.errors import ConfigError, Conflict, ServerError, UsageError
 from tidegate.project import SERVE_TOKEN, serve_token
 from tidegate.rollout.counts import Score
 from tidegate.rollout.front.fleet import Running, Server, Wanted
 from tidegate.rollout.front.process import Process
-from tidegate.rollout.servers import ServerScores, ask, get
+from tidegate.rollout.front.weights import Weights, commit
+from tidegate.rollout.router import CANARY, STABLE
+from tidegate.rollout.servers import FrontFleet, ServerScores, ask, get
+from tidegate.rollout.state import Target
 
 TOKEN = "a" * 32
 SCORES = {"digest": "sha256:d", "epoch": "one", "counts": [1, 2]}
@@ -137,3 +140,13 @@ def test_that_no_server_can_be_asked_is_said_and_they_are_asked_again(
     wait_until(lambda: said() == "the servers cannot be asked: can't start new thread")
     fails[0] = False
     wait_until(lambda: said() == "{}")
+
+
+def test_servers_are_not_started_by_who_is_older_than_the_weights_of_the_front(tmp_path: Path) -> None:
+    old, new = Target(1, "sha256:1"), Target(2, "sha256:2")
+    fleet = FrontFleet(tmp_path, "m")
+    fleet.want({STABLE: old}, 2)
+    commit(tmp_path, Weights({STABLE: 10_000}, 3))
+    with pytest.raises(Conflict, match="generation 3, and you are 2"):
+        fleet.want({STABLE: old, CANARY: new}, 2)
+    assert fleet.wanted() == {STABLE: old}

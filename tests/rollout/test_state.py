@@ -182,6 +182,15 @@ def test_withdrawn_is_over_when_front_ledger_and_fleet_are_told() -> None:
 # Once taken, never given
 
 
+def test_who_takes_back_beside_another_controller_takes_a_generation_above_it_before_it_is_over() -> None:
+    state, _ = advance(at_step(), seen(judged=ALARM), 1.0)
+    at_front = {"weights": {STABLE: WHOLE}, "wanted": {STABLE: OLD}}
+    told, actions = advance(state, seen(3, **at_front, recorded=5), 1.1)
+    assert (told.phase, told.generation) == (WITHDRAWN, 5), "the other wrote 4, and may have told the front 3"
+    assert [a for a in actions if isinstance(a, SetWeights)] == [SetWeights({STABLE: WHOLE}, 5)]
+    assert advance(told, seen(5, **at_front, recorded=5), 1.2)[0].phase == ENDED
+
+
 def test_weights_that_somebody_took_away_are_not_given_back() -> None:
     state, _ = advance(at_step(), seen(5, {STABLE: WHOLE}), 1.0)
     assert (state.phase, state.generation) == (WITHDRAWN, 6)

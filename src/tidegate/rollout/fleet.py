@@ -15,7 +15,12 @@ class Fleet(Protocol):
     def want(self, arms: Mapping[str, Target], generation: int) -> None:
         """Let these arms run these versions, and no other arm; the same again changes nothing.
 
+        Args:
+            arms: the version of each arm.
+            generation: never lower than that of the front's weights.
+
         Raises:
+            Conflict: the front has weights of a higher generation: somebody else is in charge.
             ServerError: it cannot be told.
         """
 

@@ -95,9 +95,11 @@ class MemoryFront:
         self.flow()
         self.share = share
 
-    def want(self, arms: Mapping[str, Target], generation: int) -> None:  # noqa: ARG002 - as files have it
+    def want(self, arms: Mapping[str, Target], generation: int) -> None:
         """See ``Fleet``."""
         self.flow()
+        if generation < self.generation:
+            raise Conflict(f"the front has weights of generation {self.generation}, not {generation}")
         for arm in [a for a in self._ready if a not in arms]:
             del self._ready[arm]
         for arm, target in arms.items():

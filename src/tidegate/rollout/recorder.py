@@ -24,7 +24,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 
 @dataclass(frozen=True)
 class Written:
-    """What the ledger is known to hold: the generation of our last record in it, and why it refuses the next."""
+    """What the ledger is known to hold: the generation of our last record in it, and why it refuses the next.
+
+    That of a withdrawal is higher than asked for where another controller wrote meanwhile.
+    """
 
     generation: int = 0
     refusal: Refusal | None = None
@@ -82,14 +85,15 @@ class LedgerRecorder:
     def write(self, body: Mapping[str, Any]) -> Written:
         """Write a record, and say what became of it."""
         try:
-            self.registry.transact(self.model, lambda state: self._entry(state, body), actor=self.actor)
+            state, _ = self.registry.transact(self.model, lambda state: self._entry(state, body), actor=self.actor)
         except Undue as e:
             return replace(self.known, refusal=e.refusal, trouble="")
         except (Damaged, NotFound, ModelRefused) as e:
             return replace(self.known, refusal=Refusal(e.found), trouble="")
         except (TidegateError, OSError) as e:
             return replace(self.known, refusal=None, trouble=in_words(e))
-        return Written(body["generation"])
+        last = state.rollout
+        return Written(max(body["generation"], last.generation if last and last.id == body["id"] else 0))
 
     def _entry(self, state: ModelState, body: Mapping[str, Any]) -> Entry | None:
         """Return the record to write; None where it is written already, or nothing is left to say.

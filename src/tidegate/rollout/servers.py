@@ -20,6 +20,7 @@ from tidegate.project import SERVE_TOKEN, serve_token
 from tidegate.rollout.counts import Score
 from tidegate.rollout.front import fleet as files
 from tidegate.rollout.front.fleet import Server, Wanted
+from tidegate.rollout.front.weights import committed
 from tidegate.rollout.state import Running, Target
 
 EVERY_SECONDS, PATIENCE_SECONDS = 0.2, 0.5
@@ -37,7 +38,7 @@ class FrontFleet:
         """See ``Fleet``."""
         workers = max((w.workers for w in files.read_fleet(self.folder).arms.values()), default=1)
         wanted = {a: Wanted(f"{self.model}:{t.version}", t.digest, workers) for a, t in arms.items()}
-        files.write_fleet(self.folder, files.Fleet(wanted, generation))
+        files.write_fleet(self.folder, files.Fleet(wanted, generation), committed(self.folder).generation)
 
     def wanted(self) -> Mapping[str, Target]:
         """See ``Fleet``."""

@@ -27,7 +27,8 @@ Two orders of doing things:
 * *Record before act* for what gives the candidate traffic or moves an alias: the intent goes to the journal, then to
   the ledger; only then the front is told. Killed in between, whoever goes on finds the record and does it.
 * *Act first* for what takes traffic away: the front, then the journal, then the ledger as soon as it answers. An outage
-  of the store neither blocks nor delays it.
+  of the store neither blocks nor delays it. It is over when the front has the generation of its record, which is above
+  that of anybody else's: who still believes to be in charge is then refused by front and fleet.
 
 A share only grows until it goes to 0, once, and for good: a rollout changes its direction at most once. Every action may
 be done twice; ``generation`` grows with each change, so that a late one is refused by the front and by the ledger.
@@ -249,7 +250,7 @@ def resume(saved: State | None, chain: Rollout | None, controller: str) -> State
     state = replace(saved, sights=0, is_lost=False, at=None, blind=0.0, down=0.0)
     if chain and chain.id == state.plan.id and chain.generation > state.generation:
         if _is_ours(state, chain):
-            state = _recorded(state)
+            state = _recorded(state, chain.generation)
         elif chain.is_open:
             state = _adopted(state, chain)
         elif chain.event == FINISHED:
@@ -364,7 +365,7 @@ def _wrong_arm(state: State, seen: Seen) -> str:
 def _written(state: State, seen: Seen) -> State | None:
     if state.pending is None or seen.recorded < state.pending["generation"]:
         return None
-    return _recorded(state)
+    return _recorded(state, seen.recorded)
 
 
 def _late(state: State, seen: Seen) -> State | None:
@@ -478,13 +479,11 @@ def _body(
     }
 
 
-def _recorded(state: State) -> State:
-    """The state after the ledger took the pending record."""
+def _recorded(state: State, generation: int) -> State:
+    """The state after the ledger took the pending record, under this generation."""
     body = state.pending or {}
-    if body["event"] in rollouts.WITHDRAWN:
-        return replace(state, pending=None)
-    event, generation = body["event"], max(body["generation"], state.generation)
-    state = replace(state, pending=None, generation=generation)
+    event = body["event"]
+    state = replace(state, pending=None, generation=max(generation, state.generation))
     if event == STEP:
         weights = state.plan.weights(body["step"])
         return replace(state, phase=CANARY_STEP, step=body["step"], weights=weights, elapsed=0.0)

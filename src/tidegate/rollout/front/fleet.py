@@ -145,17 +145,22 @@ def read_fleet(folder: Path) -> Fleet:
         raise Damaged(f"{folder / FLEET} is no fleet: {e}", code="front-file") from e
 
 
-def write_fleet(folder: Path, fleet: Fleet) -> None:
+def write_fleet(folder: Path, fleet: Fleet, least: int = 0) -> None:
     """Say what is wanted from now on.
 
+    Args:
+        folder: of the front.
+        fleet: what is wanted.
+        least: the generation that somebody has to have who says so.
+
     Raises:
-        Conflict: somebody of a higher generation has said so before.
+        Conflict: somebody of a higher generation is in charge (code ``rollout-fenced``).
     """
     with files.locked(folder / LOCK):
-        there = read_fleet(folder).generation
+        there = max(read_fleet(folder).generation, least)
         if fleet.generation < there:
             raise Conflict(
-                f"the fleet is of the generation {there}, and you are {fleet.generation}",
+                f"the front is of the generation {there}, and you are {fleet.generation}",
                 allowed="Somebody newer is in charge of this rollout.",
                 hint="tidegate rollout status",
                 code="rollout-fenced",
