@@ -147,9 +147,9 @@ class Place:
         out, err = made.communicate(timeout=120)
         return made.returncode, out, err
 
-    def front(self) -> None:
+    def front(self, *options: str) -> None:
         """Start the front, and wait until it answers."""
-        command = [sys.executable, "-m", "tidegate", "front", NAME, "--port", str(self.port)]
+        command = [sys.executable, "-m", "tidegate", "front", NAME, "--port", str(self.port), *options]
         with (self.root / "front.log").open("wb") as log:
             self.processes.append(subprocess.Popen(command, env=self.env, stdout=log, stderr=log))
         wait_until(lambda: bool(read_running(self.folder).ready(STABLE)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import signal
 import tempfile
@@ -15,14 +16,14 @@ import pytest
 from tests.rollout.front.conftest import Backend, Front, healthy, quiet_port
 from tests.servers import wait_until
 from tidegate.errors import ConfigError, Conflict, ServerError
-from tidegate.rollout.front.bootstrap import runtime
-from tidegate.rollout.front.configuration import SLOW, Settings
+from tidegate.rollout.front.bootstrap import TOOK, runtime
+from tidegate.rollout.front.configuration import Settings
 from tidegate.rollout.front.envoy import EnvoyRouter, envoy_binary, read_stats, start_envoy
 from tidegate.rollout.front.kinds import ENVOY
 from tidegate.rollout.front.process import is_alive, reap, tell
 from tidegate.rollout.front.supervisor import Supervisor
 from tidegate.rollout.front.weights import Weights, committed
-from tidegate.rollout.router import ARMS, BASELINE, CANARY, LATENCY_EDGES, STABLE, WHOLE, Observation
+from tidegate.rollout.router import ARMS, BASELINE, CANARY, LATENCY_EDGES, STABLE, WHOLE, Observation, Tally
 
 LIMIT = 24_576
 
@@ -55,13 +56,18 @@ class EnvoyFront(Front):
             self.router.serve(arm, [self.backends[arm].port])
 
     def until_counted(self, before: Observation, requests: int) -> Observation:
-        """What is counted once so many answers are: an answer counts a moment after the client has it."""
+        """What is counted once so many answers are: an answer counts a moment after the client has it, its time later."""
 
-        def more() -> int:
-            return sum(t.requests for t in self.observe().arms.values()) - sum(t.requests for t in before.arms.values())
+        def counted(now: Observation) -> bool:
+            more = sum(t.requests for t in now.arms.values()) - sum(t.requests for t in before.arms.values())
+            return more >= requests and all(sum(t.latency) == t.requests - t.errors for t in now.arms.values())
 
-        wait_until(lambda: more() >= requests)
+        wait_until(lambda: counted(self.observe()))
         return self.observe()
+
+    def settled(self) -> Observation:
+        """What is counted once nothing is under way."""
+        return self.until_counted(Observation(), 0)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +90,7 @@ def envoy(running: EnvoyFront) -> EnvoyFront:
 
 def test_each_request_draws_its_arm_and_is_counted_with_its_time(envoy: EnvoyFront) -> None:
     envoy.weights(500, 500)
-    before = envoy.observe()
+    before = envoy.settled()
     answers = envoy.ask(2000)
     after = envoy.until_counted(before, 2000)
     assert answers.failed == 0
@@ -96,6 +102,26 @@ def test_each_request_draws_its_arm_and_is_counted_with_its_time(envoy: EnvoyFro
         assert after.arms[arm].requests - before.arms[arm].requests == answers.by(arm)
         assert after.arms[arm].errors == before.arms[arm].errors
         assert sum(after.arms[arm].latency) - sum(before.arms[arm].latency) == answers.by(arm)
+
+
+def test_counts_only_grow_from_look_to_look_and_no_quick_answer_is_called_slow(envoy: EnvoyFront) -> None:
+    over, looks = threading.Event(), [envoy.settled()]
+
+    def look() -> None:
+        while len(looks) < 40:
+            looks.append(envoy.observe())
+            over.wait(0.02)
+        over.set()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    envoy.ask(100_000, until=over.is_set, pause=0.001)
+    thread.join()
+    rows = [(t.requests, t.errors, *t.latency) for t in (seen.arms[STABLE] for seen in [*looks, envoy.settled()])]
+    for before, after in itertools.pairwise(rows):
+        assert all(a <= b for a, b in zip(before, after, strict=True)), (before, after)
+    assert rows[-1][0] > rows[0][0]
+    assert {row[-1] for row in rows} == {0}, "slower than the last edge"
 
 
 @pytest.mark.parametrize("mode", ["500", "reset", "garbage", "hang", "gone"])
@@ -217,20 +243,21 @@ def test_what_envoy_cannot_do_is_refused(tmp_path: Path) -> None:
 
 
 def test_counts_are_read_by_who_was_asked_who_answered_and_how() -> None:
-    buckets = [{"upper_bound": e, "cumulative": 2 * (e >= 305) + (e >= 1000)} for e in LATENCY_EDGES]
+    buckets = [{"upper_bound": e, "cumulative": 2 * (e >= 305) + (e >= 1000) + (e > LATENCY_EDGES[-1])} for e in TOOK]
     name = "asked.canary.by.canary.code.200"
     answers, latency = read_stats(
         {
             "stats": [
-                {"name": f"tidegate.answers.{name}", "value": 3},
-                {"name": "tidegate.answers.asked.canary.by.stable.code.200", "value": 4},
+                {"name": f"tidegate.answers.{name}", "value": 4},
+                {"name": "tidegate.answers.asked.canary.by.stable.code.200", "value": 5},
                 {"histograms": [{"name": f"tidegate.took.{name}", "buckets": buckets}]},
             ]
         }
     )
-    assert answers == {("canary", "canary", 200): 3, ("canary", "stable", 200): 4}
-    assert sum(latency["canary", "canary", 200]) == 3
-    assert len(latency["canary", "canary", 200]) == SLOW
+    assert answers == {("canary", "canary", 200): 4, ("canary", "stable", 200): 5}
+    assert latency["canary", "canary", 200][-1] == 1
+    assert sum(latency["canary", "canary", 200]) == 4
+    assert len(latency["canary", "canary", 200]) == len(Tally().latency)
 
 
 def test_weights_are_one_order_to_the_runtime() -> None:

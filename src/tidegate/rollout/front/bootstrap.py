@@ -12,6 +12,8 @@ The same rules as ``configuration``, in Envoy's words (1.39 or later):
 * Servers are read from files that are replaced whole (EDS), each with its arm as metadata.
 * The stats access logger counts answers by (arm asked, arm that answered, status), and the time from the whole request
   to the answer's head in microseconds. Envoy keeps two digits of a time: near an edge it may count on the other side.
+  Times are a reading behind the counters, for Envoy merges those of its workers after it was asked; so what took longer
+  than the last edge has a bin of its own, and is never what counters and times differ by.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from tidegate.rollout.front.configuration import CONNECT_MS, Settings
 from tidegate.rollout.front.weights import Weights
 from tidegate.rollout.router import ARMS, BASELINE, CANARY, LATENCY_EDGES, STABLE
 
+TOOK = (*LATENCY_EDGES, 10**12)  # microseconds: the edges of the bins, the last for what took longer than LATENCY_EDGES
 _API = "type.googleapis.com/envoy."
 _MANY = {
     "thresholds": [dict.fromkeys(["max_connections", "max_pending_requests", "max_requests", "max_retries"], 1 << 20)]
@@ -63,9 +66,7 @@ def bootstrap(settings: Settings, weights: Weights, epoch: str) -> dict[str, Any
         "admin": {"address": {"pipe": {"path": str(settings.folder / "envoy.sock"), "mode": 0o600}}},
         "stats_flush_on_admin": True,
         "stats_config": {
-            "histogram_bucket_settings": [
-                {"match": {"prefix": "tidegate"}, "buckets": [float(e) for e in LATENCY_EDGES]}
-            ]
+            "histogram_bucket_settings": [{"match": {"prefix": "tidegate"}, "buckets": [float(e) for e in TOOK]}]
         },
         "layered_runtime": {
             "layers": [{"name": "start", "static_layer": start_values}, {"name": "admin", "admin_layer": {}}]

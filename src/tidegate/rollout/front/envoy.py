@@ -20,8 +20,8 @@ from urllib.parse import quote, urlencode
 
 from tidegate.errors import ConfigError, ServerError
 from tidegate.rollout.front import fence, files
-from tidegate.rollout.front.bootstrap import bootstrap, fraction, runtime, servers_file, servers_path
-from tidegate.rollout.front.configuration import SLOW, Settings
+from tidegate.rollout.front.bootstrap import TOOK, bootstrap, fraction, runtime, servers_file, servers_path
+from tidegate.rollout.front.configuration import Settings
 from tidegate.rollout.front.process import Began, Process, ignore, is_alive, start, tell
 from tidegate.rollout.front.weights import Weights, committed
 from tidegate.rollout.router import ARMS, BASELINE, CANARY, STABLE, WHOLE, Observation, Tally
@@ -272,14 +272,12 @@ def _bins(buckets: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
 def _tally(arm: str, answers: Counts, latency: Bins) -> Tally:
     mine = {key: count for key, count in answers.items() if key[0] == arm}
     good = {key: count for key, count in mine.items() if key[1] == arm and not _is_failure(key[2])}
-    slowest = [0] * (SLOW + 1)
-    for key, count in good.items():
-        bins = latency.get(key, ())
-        for number, n in enumerate(bins[:SLOW]):
-            slowest[number] += n
-        slowest[SLOW] += count - sum(bins[:SLOW])
+    took = [0] * len(TOOK)
+    for key in good:
+        for number, n in enumerate(latency.get(key, ())):
+            took[number] += n
     requests, served = sum(mine.values()), sum(good.values())
-    return Tally(requests, requests - served, tuple(slowest))
+    return Tally(requests, requests - served, tuple(took))
 
 
 def _is_failure(code: int) -> bool:
