@@ -9,6 +9,10 @@ generator makes them, paced by ``delay`` or as fast as they are answered. Everyt
 * ``split``: a candidate held at 5 %: 10,000 requests a second, then as many as go; shares, p99, failures
 * ``found``: 1, 10 and 100 % of the rows make the faulty version fail: seconds from the first failure of the candidate to its
   last request, by the proxy's own counts, looked at every 10 ms
+* ``slow``: the champion with products of matrices before its graph, as many as make it 1.2 times as slow at the proxy:
+  seconds from the candidate's first request to its last
+* ``equal``: the champion's own graph as the candidate, held at 5 % for ``--minutes``, looked at ten times a second: whether it
+  is rolled back, and the largest e-value of each test
 * ``back``: seconds from ``tidegate rollback`` typed, in mid-canary, to weight 0
 * ``story``: at 10,000 a second the better version is promoted, then the faulty one rolled back. Latency is that of a probe of
   200 requests a second, ``h2load``'s; FOLDER gets ``live.svg`` and ``live.json``
@@ -37,10 +41,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from components.generate_transactions.transactions import generate
+from scripts.bench import versions
 from tidegate.errors import TidegateError
 from tidegate.rollout.front.haproxy import HaproxyRouter
-from tidegate.rollout.router import CANARY, WHOLE, Observation
+from tidegate.rollout.router import BASELINE, CANARY, LATENCY_EDGES, WHOLE, Observation
+from tidegate.store.open import open_store
 
+Said = argparse.Namespace
 NAME, LARGE, RATE, PROBE_RATE, CONNECTIONS = "fraud", 250_000.0, 10_000, 200, 32
 UNDECIDABLE = ["--step", "5", "--deadline", "2h", "--max-error-increase", "0.0002"]
 LUA = """
@@ -80,7 +87,7 @@ class Load:
 class Found:
     """What the proxy counted of the candidate while it was judged; times in seconds."""
 
-    first_bad: float = 0.0
+    first: float = 0.0
     last: float = 0.0
     requests: int = 0
     errors: int = 0
@@ -113,6 +120,9 @@ class Live:
         if check and done.returncode:
             raise SystemExit(f"{' '.join(words)}: {done.stderr}")
         return done
+
+    def status(self) -> dict[str, Any]:
+        return dict(json.loads(self.tidegate("rollout", "status", NAME, "--json").stdout))
 
     def observe(self) -> Observation | None:
         with suppress(TidegateError):
@@ -203,19 +213,19 @@ def _ms(number: str, unit: str) -> float:
     return float(number) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[unit]
 
 
-def split(made: Live, better: int, _: int, rounds: int) -> dict[str, Any]:
+def split(made: Live, said: Said) -> dict[str, Any]:
     """Hold the better version at 5 %, and measure both kinds of load."""
     with Wrk(made, RATE):
-        _begin(made, better)
+        _begin(made, said.better)
     found: dict[str, Any] = {"paced": [], "closed": [], "share": []}
-    for _round in range(rounds):
+    for _round in range(said.rounds):
         before = made.router.observe()
         found["paced"].append(asdict(Wrk(made, RATE, seconds=10).whole()))
         found["share"].append(_share(before, made.router.observe()))
         found["closed"].append(asdict(Wrk(made, 0, seconds=10).whole()))
     made.tidegate("rollout", "abort", NAME)
     for kind in ("paced", "closed"):
-        loads = [Load(**said) for said in found[kind]]
+        loads = [Load(**load) for load in found[kind]]
         print(f"{kind:<7} {statistics.median(x.rate for x in loads):>8.0f} req/s  p50 "
               f"{statistics.median(x.p50_ms for x in loads):.2f} ms  p99 {statistics.median(x.p99_ms for x in loads):.2f} ms"
               f"  {sum(x.failed for x in loads)} of {sum(x.requests for x in loads):,} failed")  # fmt: skip
@@ -237,26 +247,102 @@ def _wait(made: Live, over: Any, seconds: float = 120) -> Observation:
     raise SystemExit("what was waited for did not happen")
 
 
-def found(made: Live, _: int, faulty: int, rounds: int) -> dict[str, Any]:
+def found(made: Live, said: Said) -> dict[str, Any]:
     """Let a version fail, again and again, and see how long it gets requests."""
-    said: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for share in (0.01, 0.1, 1.0):
         seen, load = [], Load(0, 0.0, 0.0, 0.0, 0)
-        for _round in range(rounds):
+        for _round in range(said.rounds):
             with Wrk(made, RATE, share) as wrk:
-                seen.append(fail(made, faulty))
+                seen.append(taken_back(made, said.faulty))
             load = Load(load.requests + wrk.load.requests, wrk.load.rate, 0.0, 0.0, load.failed + wrk.load.failed)
-        took = [f.last - f.first_bad for f in seen]
-        said[f"{share:g}"] = {"seconds": took, "canary": [asdict(f) for f in seen], "requests": load.requests,
-                              "failed": load.failed}  # fmt: skip
+        took = [f.last - f.first for f in seen]
+        results[f"{share:g}"] = {"seconds": took, "canary": [asdict(f) for f in seen], "requests": load.requests,
+                                 "failed": load.failed}  # fmt: skip
         print(f"failing {share:>4.0%}: last canary request {statistics.median(took):.2f} s (median; most {max(took):.2f}) "
               f"after its first failure, {statistics.median(f.requests for f in seen):.0f} requests; {load.failed} of "
               f"{load.requests:,} failed for clients")  # fmt: skip
-    return said
+    return results
 
 
-def fail(made: Live, version: int) -> Found:
-    """Start a rollout of a version and count at the proxy until it is taken back."""
+def slow(made: Live, said: Said) -> dict[str, Any]:
+    """Let a version be 1.2 times as slow, again and again, and see how long it gets requests."""
+    ratios, store = {}, open_store(str(made.store))
+    with Wrk(made, RATE):
+        for work in range(4):
+            version = versions.again(store, NAME, work)
+            ratios[version] = _slower(made, version)
+    version, ratio = min(ratios.items(), key=lambda r: abs(r[1]["mean"] - 1.2))
+    found = ", ".join(f"{r['mean']:.2f}" for r in ratios.values())
+    print(f"mean latency by the control's: {found}; taken: {', '.join(f'{n} {r:.2f}' for n, r in ratio.items())}")
+    seen = []
+    for _round in range(said.rounds):
+        with Wrk(made, RATE):
+            seen.append(taken_back(made, version, first="requests"))
+    took = [f.last - f.first for f in seen]
+    print(
+        f"last canary request {statistics.median(took):.2f} s (median; {min(took):.2f} to {max(took):.2f}) after its first"
+    )
+    return {"ratios": [*ratios.values()], "ratio": ratio, "seconds": took, "canary": [asdict(f) for f in seen]}
+
+
+def _slower(made: Live, version: int) -> dict[str, float]:
+    """Hold a version at 5 % for some seconds; return how many times as slow as its control it is."""
+    _begin(made, version, "--latency-tolerance", "10")
+    before = made.router.observe().arms
+    time.sleep(10)
+    after = made.router.observe().arms
+    made.tidegate("rollout", "abort", NAME)
+    arms = []
+    for arm in (CANARY, BASELINE):
+        counts = [b - a for a, b in zip(before[arm].latency, after[arm].latency, strict=True)]
+        arms.append({"mean": _mean(counts), **{f"p{p}": _quantile(counts, p / 100) for p in (50, 95)}})
+    return {name: arms[0][name] / arms[1][name] for name in arms[0]}
+
+
+EDGES = (0, *LATENCY_EDGES, 2 * LATENCY_EDGES[-1])
+
+
+def _mean(counts: list[int]) -> float:
+    """The mean latency, in microseconds, of a histogram whose counts lie in the middle of their bins."""
+    return sum(n * (a + b) / 2 for n, a, b in zip(counts, EDGES, EDGES[1:], strict=False)) / sum(counts)
+
+
+def _quantile(counts: list[int], share: float) -> float:
+    """The latency, in microseconds, that a share did not pass; counts are spread evenly over their bins."""
+    left = share * sum(counts)
+    for n, a, b in zip(counts, EDGES, EDGES[1:], strict=False):
+        if n >= left:
+            return a + (b - a) * left / max(n, 1)
+        left -= n
+    return EDGES[-1]
+
+
+def equal(made: Live, said: Said) -> dict[str, Any]:
+    """Hold the champion's own graph at 5 %, and keep the largest e-value of each test that was seen."""
+    version, most = versions.again(open_store(str(made.store)), NAME), dict[str, float]()
+    with Wrk(made, RATE) as wrk:
+        _begin(made, version, "--max-error-increase", "0.000002", "--deadline", "6h")
+        end = time.monotonic() + 60 * said.minutes
+        while time.monotonic() < end and (status := made.status())["phase"] == "canary":
+            for finding in status["findings"]:
+                test = finding["text"].partition(":")[0]
+                most[test] = max(most.get(test, 0.0), float(finding["numbers"].get("e_value", 0.0)))
+            time.sleep(10)
+        made.tidegate("rollout", "abort", NAME, check=False)
+    print(f"{status['phase']} after {status['seconds']:.0f} s ({status['reason']}); largest e-values seen: {most}; "
+          f"{wrk.load.failed} of {wrk.load.requests:,} failed")  # fmt: skip
+    return {"status": status, "most": most, "load": asdict(wrk.load)}
+
+
+def taken_back(made: Live, version: int, first: str = "errors") -> Found:
+    """Start a rollout of a version and count at the proxy until it is taken back.
+
+    Args:
+        made: the front.
+        version: of the candidate.
+        first: which of its counts begins the time.
+    """
     seen, over = Found(), threading.Event()
     start = made.router.observe().arms
 
@@ -266,8 +352,8 @@ def fail(made: Live, version: int) -> Found:
                 continue
             base, tally = start.get(CANARY), at.arms[CANARY]
             requests, errors = (tally.requests - base.requests, tally.errors - base.errors) if base else (0, 0)
-            if errors > 0 and not seen.first_bad:
-                seen.first_bad = time.monotonic()
+            if {"errors": errors, "requests": requests}[first] > 0 and not seen.first:
+                seen.first = time.monotonic()
             if requests > seen.requests:
                 seen.last = time.monotonic()
             seen.requests, seen.errors = max(seen.requests, requests), max(seen.errors, errors)
@@ -278,16 +364,16 @@ def fail(made: Live, version: int) -> Found:
     over.set()
     thread.join()
     if json.loads(done.stdout)["outcome"] != "rolled-back":
-        raise SystemExit(f"the faulty version was not taken back: {done.stdout} {done.stderr}")
+        raise SystemExit(f"version {version} was not taken back: {done.stdout} {done.stderr}")
     return seen
 
 
-def back(made: Live, better: int, _: int, rounds: int) -> dict[str, Any]:
+def back(made: Live, said: Said) -> dict[str, Any]:
     """Take a canary back by hand under load, and see when its last request was."""
     took, ended = [], []
     with Wrk(made, RATE) as wrk:
-        for _round in range(rounds):
-            _begin(made, better)
+        for _round in range(said.rounds):
+            _begin(made, said.better)
             with ThreadPoolExecutor() as pool:
                 typed = time.monotonic()
                 done = pool.submit(made.tidegate, "rollback", NAME)
@@ -305,9 +391,9 @@ def _wait_for_none(made: Live) -> float:
     return time.monotonic()
 
 
-def _begin(made: Live, version: int) -> None:
+def _begin(made: Live, version: int, *more: str) -> None:
     """Start a rollout that stays at 5 %, as soon as the one before is over."""
-    words = [f"{NAME}:{version}", "--again", "--detach", *UNDECIDABLE, "--rate", str(RATE)]
+    words = [f"{NAME}:{version}", "--again", "--detach", *UNDECIDABLE, "--rate", str(RATE), *more]
     end = time.monotonic() + 60
     while (done := made.tidegate("rollout", "start", *words, check=False)).returncode:
         if time.monotonic() > end:
@@ -327,7 +413,7 @@ class Series:
     probed: int = 0
 
 
-def story(made: Live, better: int, faulty: int, _: int) -> dict[str, Any]:
+def story(made: Live, said: Said) -> dict[str, Any]:
     """Promote one version and take the other back under one load that never stops."""
     series, over, began = Series(), threading.Event(), time.monotonic()
     watchers = [threading.Thread(target=t, args=(made, series, began, over)) for t in (_weights, _probe)]
@@ -336,7 +422,7 @@ def story(made: Live, better: int, faulty: int, _: int) -> dict[str, Any]:
         for thread in watchers:
             thread.start()
         time.sleep(5)
-        for version in (better, faulty):
+        for version in (said.better, said.faulty):
             series.marks.append((time.monotonic() - began, f"rollout of version {version}"))
             words = ["rollout", "start", f"{NAME}:{version}", "--again", "--rollback-window", "10s", "--json"]
             outcomes.append(json.loads(made.tidegate(*words, check=False).stdout or "{}"))
@@ -411,7 +497,7 @@ def draw(said: dict[str, Any], file: Path) -> None:
     figure.savefig(file, metadata={"Date": None})
 
 
-PARTS = {"split": split, "found": found, "back": back, "story": story}
+PARTS = {"split": split, "found": found, "slow": slow, "equal": equal, "back": back, "story": story}
 
 
 def main() -> int:
@@ -420,8 +506,9 @@ def main() -> int:
     parser.add_argument("--better", type=int, default=2, help="a version that is no worse than the champion")
     parser.add_argument("--faulty", type=int, default=3, help="one of pipelines/rehearsal")
     parser.add_argument("--champion", type=int, default=1, help="which one is champion to begin with")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=[p for p in PARTS if p != "equal"])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=30.0, help="of the part equal, which has to be asked for")
     parser.add_argument("--out", type=Path)
     said = parser.parse_args()
     results: dict[str, Any] = {}
@@ -429,7 +516,7 @@ def main() -> int:
         print(f"== {part}", flush=True)
         # a faulty version is compared with the one that it was made of
         with live(said.store, said.better if part == "found" else said.champion) as made:
-            results[part] = PARTS[part](made, said.better, said.faulty, said.rounds)
+            results[part] = PARTS[part](made, said)
     if said.out:
         said.out.mkdir(parents=True, exist_ok=True)
         (said.out / "live.json").write_text(json.dumps(results))
