@@ -70,7 +70,8 @@ def open_rollout(
         may_serve(state, version)
     _check_last(state, candidate, again)
     said, notes = _evidence(registry, candidate)
-    rules = replace(_rules(said), **(changes or {}))
+    rules, doubts = _rules(said, candidate) if not notes else (RolloutPolicy(), ())
+    rules, notes = replace(rules, **(changes or {})), notes + doubts
     table = _table(said, champion)
     if table is None:
         notes += (f"predictions are not compared: the evidence of version {candidate.version} has no table of them "
@@ -159,11 +160,12 @@ def _evidence(registry: Registry, version: Version) -> tuple[dict[str, Any], tup
         return {}, (text,)
 
 
-def _rules(evidence: dict[str, Any]) -> RolloutPolicy:
+def _rules(evidence: dict[str, Any], version: Version) -> tuple[RolloutPolicy, tuple[str, ...]]:
     try:
-        return policy.parse(json.dumps(evidence["policy"])).rollout or RolloutPolicy()
-    except (KeyError, PolicyError):
-        return RolloutPolicy()
+        return policy.parse(json.dumps(evidence.get("policy"))).rollout or RolloutPolicy(), ()
+    except PolicyError as e:
+        what = f"the policy in the evidence of version {version.version} cannot be read"
+        return RolloutPolicy(), (f"{what} ({e.found}): the default rules apply",)
 
 
 def _table(evidence: dict[str, Any], champion: Version) -> Table | None:

@@ -1,0 +1,61 @@
+"""How a rollout begins: by the rules of the version's own evidence, and what cannot be read of it is said."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tidegate.registry.model import Entry, Registry
+from tidegate.registry.policy import Policy, Rule
+from tidegate.registry.rollout_policy import RolloutPolicy
+from tidegate.rollout.opening import open_rollout
+from tidegate.store.blobs import Blobs
+from tidegate.store.memory import MemoryStore
+
+OWN = RolloutPolicy((1000,), deadline=60.0)
+POLICY = json.loads(Policy("m", (Rule("accuracy", "above", 0.5),), rollout=OWN).json())
+
+
+def register(store: MemoryStore, alias: str, evidence: Any) -> None:
+    number = len(Registry(store).state("m").versions) + 1
+    digest = "sha256:" + f"{number:064d}"
+    kept = str(Blobs(store).add_bytes(json.dumps(evidence).encode()))
+    body = {"version": number, "digest": digest, "kind": "file", "size": 1, "evidence": kept, "alias": alias}
+    body |= {"verdict": {"outcome": "pass", "model": digest}, "lineage": {}}
+    Registry(store).transact("m", lambda _: Entry("version", body), actor="t")
+
+
+def opened(evidence: Any) -> tuple[RolloutPolicy, list[str]]:
+    """The rules of a rollout of a version with this evidence, and the notes on them."""
+    store = MemoryStore()
+    register(store, "champion", {"policy": POLICY})
+    register(store, "challenger", evidence)
+    opening = open_rollout(Registry(store), "m", "challenger")
+    return opening.plan.rules, [n for n in opening.notes if "predictions" not in n]
+
+
+def test_a_version_goes_by_the_rules_of_its_own_policy() -> None:
+    assert opened({"policy": POLICY}) == (OWN, [])
+    assert opened({"policy": {k: v for k, v in POLICY.items() if k != "rollout"}}) == (RolloutPolicy(), [])
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ({**POLICY, "rollout": {"speed": 2}}, "the policy, rollout has the unknown key 'speed'"),
+        ({**POLICY, "rollout": {"alpha": 7}}, "the policy, rollout: alpha is 7"),
+        ({**POLICY, "schema": "tidegate/policy/2"}, "the policy has another schema"),
+        (None, "the policy has another schema"),
+    ],
+)
+def test_a_policy_that_cannot_be_read_is_said_with_what_is_wrong_and_the_defaults_apply(policy: Any, words: str) -> None:
+    note = f"the policy in the evidence of version 2 cannot be read ({words}): the default rules apply"
+    assert opened({"policy": policy}) == (RolloutPolicy(), [note])
+
+
+@pytest.mark.parametrize("evidence", [{}, []])
+def test_evidence_without_a_policy_is_said_too(evidence: Any) -> None:
+    rules, notes = opened(evidence)
+    assert (rules, len(notes), "cannot be read" in notes[0]) == (RolloutPolicy(), 1, True)
