@@ -232,3 +232,24 @@ def test_a_look_at_too_few_rows_ends_otherwise_than_one_without_drift(
         done = CliRunner().invoke(cli.command, ["m", "--once"], standalone_mode=False)
         assert (done.return_value, done.exception) == (code, None)
         assert said in done.output
+
+
+def test_a_look_at_which_nothing_compares_ends_otherwise_than_one_without_drift(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = Served(digest(store))
+    served.answers(2000)
+    monkeypatch.setattr(cli, "open_store", lambda _: store)
+    monkeypatch.setattr(cli, "_sources", lambda *_: {"s": served})
+    other = {"amount": Column((2000,))}
+    for columns, predictions, code, outcome in (
+        (other, (2000,), 3, "cannot-tell"),
+        (other, served.window.predictions, 0, "pass"),
+        (served.window.columns, (2000,), 0, "pass"),
+    ):
+        served.window = Window(2000, predictions, columns)
+        done = CliRunner().invoke(cli.command, ["m", "--once", "--json"], standalone_mode=False)
+        assert (done.return_value, json.loads(done.output)["outcome"]) == (code, outcome)
+        text = CliRunner().invoke(cli.command, ["m", "--once"], standalone_mode=False).output
+        assert ("no drift" in text) == (code == 0)
+        assert "is counted by other bins than the profile's" in text, "what cannot be told is listed"

@@ -50,7 +50,9 @@ def test_a_version_goes_by_the_rules_of_its_own_policy() -> None:
         (None, "the policy has another schema"),
     ],
 )
-def test_a_policy_that_cannot_be_read_is_said_with_what_is_wrong_and_the_defaults_apply(policy: Any, words: str) -> None:
+def test_a_policy_that_cannot_be_read_is_said_with_what_is_wrong_and_the_defaults_apply(
+    policy: Any, words: str
+) -> None:
     note = f"the policy in the evidence of version 2 cannot be read ({words}): the default rules apply"
     assert opened({"policy": policy}) == (RolloutPolicy(), [note])
 

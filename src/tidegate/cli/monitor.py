@@ -10,12 +10,15 @@ import click
 
 from tidegate.errors import ServerError, Trouble
 from tidegate.project import read_project, serve_token
+from tidegate.registry.gate import CANNOT_TELL, FAIL, PASS
 from tidegate.registry.model import Registry
 from tidegate.rollout.drift import Rules
 from tidegate.rollout.front.fleet import front_folder, read_running
 from tidegate.rollout.monitor import Monitor, Seen, Server, Source
 from tidegate.rollout.router import STABLE
 from tidegate.store.open import open_store
+
+_CODES = {PASS: 0, FAIL: 1, CANNOT_TELL: 3}
 
 
 @click.command("monitor")
@@ -33,7 +36,7 @@ from tidegate.store.open import open_store
 @click.option(
     "--once",
     is_flag=True,
-    help="Look at all that was counted until now, and end: 1 where something drifted, 3 where rows are too few.",
+    help="Look at all that was counted until now, and end: 1 where something drifted, 3 where nothing can be told.",
 )
 @click.option("--store", metavar="URI", help="Where the registry lives.")
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON for each window.")
@@ -54,7 +57,7 @@ def command(
     if once:
         seen = monitor.turn()
         _say(seen, name, min_rows, as_json)
-        return 3 if seen is None else 1 if seen.drifted else 0
+        return _CODES[seen.outcome if seen else CANNOT_TELL]
     while True:
         _turn(monitor, name, min_rows, as_json)
         time.sleep(every)
@@ -85,15 +88,16 @@ def _sources(name: str, urls: Sequence[str]) -> Mapping[str, Source]:
 
 def _say(seen: Seen | None, name: str, min_rows: int, as_json: bool) -> None:
     if seen is None:
-        body = {"model": name, "outcome": "cannot-tell", "needed": min_rows}
+        body = {"model": name, "outcome": CANNOT_TELL, "needed": min_rows}
         click.echo(json.dumps(body) if as_json else f"{name}: cannot tell: fewer than {min_rows} rows yet")
         return
     if as_json:
         click.echo(json.dumps(_body(seen)))
         return
-    odd = [f.text for f in seen.findings.values() if f.outcome != "pass"]
+    odd = [f.text for f in seen.findings.values() if f.outcome != PASS]
     what = f"{name} version {seen.version.version}, {seen.rows} rows"
-    click.echo(f"{what}: {'drifted: ' + ', '.join(seen.drifted) if seen.drifted else 'no drift'}")
+    said = {FAIL: f"drifted: {', '.join(seen.drifted)}", PASS: "no drift", CANNOT_TELL: "cannot tell: nothing compares"}
+    click.echo(f"{what}: {said[seen.outcome]}")
     for text in odd:
         click.echo(f"  {text}")
     if seen.event:
@@ -105,7 +109,7 @@ def _body(seen: Seen) -> dict[str, object]:
         "model": seen.version.model,
         "version": seen.version.version,
         "rows": seen.rows,
-        "outcome": "fail" if seen.drifted else "pass",
+        "outcome": seen.outcome,
         "drifted": seen.drifted,
         "event": seen.event,
         "findings": {n: f.as_json() for n, f in seen.findings.items()},

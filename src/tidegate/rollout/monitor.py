@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from tidegate.data.profile import Profile, parse
 from tidegate.errors import ConfigError, NotFound, ServerError
-from tidegate.registry.gate import Finding
+from tidegate.registry.gate import CANNOT_TELL, FAIL, PASS, Finding
 from tidegate.registry.model import ModelState, Version
 from tidegate.rollout.drift import Column, Rules, Window, drifted, look
 from tidegate.rollout.servers import get
@@ -143,6 +143,12 @@ class Seen:
     def drifted(self) -> list[str]:
         """What has drifted."""
         return drifted(self.findings)
+
+    @property
+    def outcome(self) -> str:
+        """``fail`` where something has drifted; ``cannot-tell`` where nothing at all could be held against the profile."""
+        told = {f.outcome for f in self.findings.values()} - {CANNOT_TELL}
+        return FAIL if FAIL in told else PASS if told else CANNOT_TELL
 
 
 class Monitor:
