@@ -6,7 +6,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -157,7 +158,7 @@ def test_a_cronworkflow_whose_step_looks_starts_what_is_new_and_ends_where_nothi
         monkeypatch.setenv(name, value)
     first = put(own_bucket, 0)
     assert _ended(own_space, own_bucket, 1) == first
-    _looked(own_space, 2)
+    _looked(partial(_phases, own_space), "Succeeded", 2)
     assert len(list(Runs(own_bucket.store("steps")).list(10))) == 1
     second = put(own_bucket, 1)
     assert _ended(own_space, own_bucket, 2) == second
@@ -209,31 +210,32 @@ def test_a_recurring_run_whose_step_looks_starts_what_is_new_and_ends_where_noth
         monkeypatch.setenv(name, value)
     first = put(own_bucket, 0)
     assert _ended(own_space, own_bucket, 1, by="kfp") == first
-    before = _looks(recurring).count("SUCCEEDED")
-    end = time.monotonic() + 240
-    while _looks(recurring).count("SUCCEEDED") < before + 1:
-        assert time.monotonic() < end, _looks(recurring)
-        time.sleep(2)
+    before = _recurred(recurring).count("SUCCEEDED")
+    _looked(partial(_recurred, recurring), "SUCCEEDED", before + 1)
     assert len(list(Runs(own_bucket.store("steps")).list(10))) == 1
     second = put(own_bucket, 1)
     assert _ended(own_space, own_bucket, 2, by="kfp") == second
 
 
-def _looks(backend: KfpBackend) -> list[str]:
+def _recurred(backend: KfpBackend) -> list[str]:
     """The states of the runs that looked."""
     experiment = backend.experiment(backend._settings.experiment)
     found = backend._client.list_runs(experiment_id=experiment, page_size=100).runs or ()
     return [r.state for r in found if r.recurring_run_id]
 
 
-def _looked(own_space: Space, count: int) -> None:
-    """Wait until so many looks have ended well."""
-    labels, end = "workflows.argoproj.io/cron-workflow=tidegate-watch", time.monotonic() + 240
+def _phases(own_space: Space) -> list[str]:
+    """The phases of the Workflows that looked; none may fail."""
+    labels = "workflows.argoproj.io/cron-workflow=tidegate-watch"
     said = "jsonpath={range .items[*]}{.status.phase}{'\\n'}{end}"
-    while time.monotonic() < end:
-        phases = own_space.kubectl("get", "workflows", "-l", labels, "-o", said).split()
-        assert not {"Failed", "Error"} & set(phases)
-        if phases.count("Succeeded") >= count:
-            return
+    phases = own_space.kubectl("get", "workflows", "-l", labels, "-o", said).split()
+    assert not {"Failed", "Error"} & set(phases)
+    return phases
+
+
+def _looked(looks: Callable[[], list[str]], ended: str, count: int) -> None:
+    """Wait until so many looks have ended well."""
+    end = time.monotonic() + 240
+    while looks().count(ended) < count:
+        assert time.monotonic() < end, looks()
         time.sleep(1)
-    raise AssertionError(phases)
