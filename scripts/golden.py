@@ -8,12 +8,12 @@ from pathlib import Path
 
 import yaml
 
-from tidegate import api
 from tidegate.engines.argo.dump import dump
 from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.workflow import PLAN_ANNOTATION, workflow_template
 from tidegate.ir.write import to_yaml
+from tidegate.prepared import prepare
 
 ROOT = Path(__file__).parents[1]
 HEAD = "# Compiled by scripts/golden.py; edit pipeline.py instead.\n"
@@ -21,7 +21,7 @@ HEAD = "# Compiled by scripts/golden.py; edit pipeline.py instead.\n"
 
 def compiled(pipeline: Path) -> dict[str, str]:
     """The files of one pipeline, with families in the place of images and without the packed definition."""
-    prepared = api.prepare(str(pipeline / "pipeline.py"), fresh=True)
+    prepared = prepare(str(pipeline / "pipeline.py"), fresh=True)
     packed = Packed(prepared.definition.spec, prepared.definition.platforms or {})
     body = workflow_template(prepared.plan.name, packed, ArgoSettings(image="tidegate.invalid/base"))
     body["spec"]["podMetadata"]["annotations"][PLAN_ANNOTATION] = f"packed: {prepared.plan.digest}"

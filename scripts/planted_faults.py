@@ -271,8 +271,8 @@ FAULTS = (
     Fault(
         "let what had its run settle first",
         "trigger/watch.py",
-        "        if view.done:\n            return self._not_new(self._keep(work, view.done))\n        if not view.epoch and (turn := self._too_soon() or self._limit(work)):",
-        "        if turn := self._too_soon() or self._limit(work):",
+        "        if view.done:\n            return self._not_new(self._keep(work, view.done))\n        if not view.epoch and (turn := self._not_yet(work, pins)):",
+        "        if turn := self._not_yet(work, pins):",
         "tests/trigger/test_watch.py",
     ),
     Fault(

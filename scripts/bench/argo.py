@@ -24,7 +24,6 @@ from typing import Any
 
 import yaml
 
-from tidegate import api
 from tidegate.author.images import read_lock
 from tidegate.engines.argo.cluster import DEPLOYMENT, POD, WORKFLOW, WORKFLOW_LABEL, Cluster
 from tidegate.engines.argo.container import RESTRICTED
@@ -34,6 +33,7 @@ from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.start import argo_settings
 from tidegate.engines.argo.workflow import workflow
 from tidegate.ir.write import to_yaml
+from tidegate.prepared import prepare
 from tidegate.project import read_project
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +103,7 @@ def sizes(settings: ArgoSettings) -> list[tuple[str, str, str]]:
     """Compiled YAML against the IR it came from."""
     found = []
     for name in ("iris", "fraud", "sentiment"):
-        prepared = api.prepare(str(ROOT / f"pipelines/{name}/pipeline.py"))
+        prepared = prepare(str(ROOT / f"pipelines/{name}/pipeline.py"))
         body = workflow("x", Packed(prepared.definition.spec, prepared.definition.platforms or {}), settings)
         ratio = len(yaml.safe_dump(body, sort_keys=False, width=1 << 30)) / len(to_yaml(prepared.definition))
         found.append((f"YAML of {name} / its IR", f"{ratio:.2f}", "≤ 1.0"))
@@ -162,7 +162,7 @@ def submitted(cluster: Cluster, settings: ArgoSettings, body: Mapping[str, Any])
 
 def common(settings: ArgoSettings) -> dict[str, Any]:
     """What ours says of accounts and rights: without it a restricted namespace takes no pod."""
-    prepared = api.prepare(str(ROOT / "pipelines/iris/pipeline.py"))
+    prepared = prepare(str(ROOT / "pipelines/iris/pipeline.py"))
     spec = workflow("x", Packed(prepared.definition.spec, {}), settings)["spec"]
     names = ("serviceAccountName", "automountServiceAccountToken", "executor", "securityContext", "podSpecPatch")
     return {n: spec[n] for n in names}

@@ -14,6 +14,7 @@ from tidegate.engines.base import check_given
 from tidegate.engines.pod.shared import check_store
 from tidegate.engines.schedule import Applied, Order, Scheduler, schedule_name
 from tidegate.errors import UsageError
+from tidegate.prepared import Prepared, policies, prepare
 from tidegate.project import Project
 from tidegate.registry import policy
 from tidegate.store.base import Store
@@ -76,7 +77,7 @@ def _unreached(engine: str, project: Project) -> Scheduler:
     return ArgoScheduler(MemoryCluster(), argo_settings(project), None)
 
 
-def schedule(prepared: api.Prepared, parameters: Mapping[str, Any], cron: Cron, options: ScheduleOptions) -> Applied:
+def schedule(prepared: Prepared, parameters: Mapping[str, Any], cron: Cron, options: ScheduleOptions) -> Applied:
     """Make a schedule what it is to be, whether it is there or not; everything is checked first.
 
     Args:
@@ -97,7 +98,7 @@ def schedule(prepared: api.Prepared, parameters: Mapping[str, Any], cron: Cron, 
     return scheduler(options.engine, prepared.project, store).apply(order)
 
 
-def _order(prepared: api.Prepared, parameters: Mapping[str, Any], cron: Cron, options: ScheduleOptions) -> Order:
+def _order(prepared: Prepared, parameters: Mapping[str, Any], cron: Cron, options: ScheduleOptions) -> Order:
     name = schedule_name(options.name, prepared.plan.name)
     next_moments(cron, datetime.now(UTC))
     uri = options.store or prepared.project.store_uri
@@ -151,7 +152,7 @@ def _written(entry: Entry, project: Project, options: ScheduleOptions) -> Order:
     cron = Cron(entry.cron, entry.timezone, kind, entry.catch_up, bool(entry.suspended))
     how = replace(options, name=entry.name, settle=settle)
     try:
-        order = _order(api.prepare(entry.pipeline), entry.parameters, cron, how)
+        order = _order(prepare(entry.pipeline), entry.parameters, cron, how)
         _unreached(options.engine, project).rehearse(order)
     except UsageError as e:
         raise type(e)(f"[{entry.name}]: {e.found}", allowed=e.allowed, hint=e.hint, code=e.code) from e
@@ -171,7 +172,7 @@ def start_scheduled(there: Scheduler, name: str, parameters: Mapping[str, Any], 
         ParameterError: one is unknown, of a wrong type, or looser than the gate's policy; nothing was started.
     """
     plan = there.plan(name)
-    for gate in api.policies(plan):
+    for gate in policies(plan):
         policy.check_parameters(gate, parameters)
     values = check_given(plan, parameters)
     check_store(uri)

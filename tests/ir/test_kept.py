@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tidegate import api
+from tidegate import prepared
 from tidegate.ir.kept import Kept, watching
-from tidegate.ir.load import load
+from tidegate.ir.load import Definition, load
+from tidegate.prepared import prepare
 from tidegate.project import cache_folder
 
 PIPELINE = """
@@ -109,12 +110,12 @@ def test_compiled_ir_is_known_by_its_bytes(project: Path, monkeypatch: pytest.Mo
     subprocess.run(command, cwd=project, check=True, capture_output=True)
     os.utime(file, (1e9, 1e9))
     monkeypatch.chdir(project)
-    first = api.prepare("p.yaml")
-    monkeypatch.setattr(api, "load", lambda _: pytest.fail("it was read again"))
-    assert api.prepare("p.yaml") == first
-    monkeypatch.setattr(api, "load", load)
+    first = prepare("p.yaml")
+    monkeypatch.setattr(prepared, "load", lambda _: pytest.fail("it was read again"))
+    assert prepare("p.yaml") == first
+    monkeypatch.setattr(prepared, "load", load)
     old(file, file.read_text().replace("name: one", "name: uno"))
-    assert api.prepare("p.yaml").plan.name == "uno"
+    assert prepare("p.yaml").plan.name == "uno"
 
 
 @pytest.mark.parametrize("at", [0, 40, -40])
@@ -138,12 +139,12 @@ def test_what_changed_while_it_was_read_is_not_kept(tmp_path: Path) -> None:
     old(file, "{}")
     kept = Kept(tmp_path / "kept", "")
     with watching(str(file)) as sources:
-        definition = api.Definition({"pipelineInfo": {"name": "x"}})
+        definition = Definition({"pipelineInfo": {"name": "x"}})
     kept.keep(str(file), definition, sources)
     assert kept.find(str(file)) == definition
     with watching(str(file)) as sources:
         os.utime(file)
-    kept.keep(str(file), api.Definition({"new": 1}), sources)
+    kept.keep(str(file), Definition({"new": 1}), sources)
     assert kept.find(str(file)) == definition
 
 

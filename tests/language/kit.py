@@ -16,6 +16,7 @@ import tidegate
 from tests.engines.argo.parity import by_value, check_traced, differences, undone
 from tests.engines.argo.simulated import Simulation
 from tidegate import api
+from tidegate.prepared import Prepared, prepare
 from tidegate.store.runs import Runs
 
 SUCCEEDED, FAILED, SKIPPED = "SUCCEEDED", "FAILED", "SKIPPED"
@@ -176,7 +177,7 @@ class Runner:
         **parameters: Any,
     ) -> Ran:
         options = api.Options(str(self.folder / "store"), jobs, cache, artifacts or {}, mirror=False)
-        prepared = api.prepare(str(self.compile(pipeline)))
+        prepared = prepare(str(self.compile(pipeline)))
         if self.simulation:
             return Ran(self._simulated(self.simulation, prepared, parameters, options))
         run = tidegate.run(prepared, parameters, options)
@@ -184,7 +185,7 @@ class Runner:
         return Ran(run)
 
     def _simulated(
-        self, simulation: Simulation, prepared: api.Prepared, parameters: dict[str, Any], options: api.Options
+        self, simulation: Simulation, prepared: Prepared, parameters: dict[str, Any], options: api.Options
     ) -> api.Run:
         """Run here first, for comparison."""
         with undone(self.folder, self.beside):

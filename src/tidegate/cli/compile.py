@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tidegate import api
 from tidegate.cli import values
 from tidegate.errors import UsageError
 from tidegate.ir.write import to_yaml
+from tidegate.prepared import check_images, compile_for_argo, prepare
 
 if TYPE_CHECKING:
     from tidegate.cron import Cron
@@ -46,17 +46,17 @@ def command(
     To kfp's IR (ir), to an Argo Workflow that runs once (argo), to a WorkflowTemplate (argo-template), or to that and
     a CronWorkflow (argo-cron).
     """
-    prepared = api.prepare(target)
+    prepared = prepare(target)
     if form == "ir":
         if typed:
             raise click.UsageError("-p is for --to argo…: IR has no arguments")
         if pinned:
-            api.check_images(prepared)
+            check_images(prepared)
         text = to_yaml(prepared.definition)
     else:
         parameters = values.parameters(prepared.plan, typed, None)
         cron = _cron(form, schedule, timezone)
-        text = api.compile_for_argo(prepared, form, parameters, cron, name=name, mutable_images=allow_tags)
+        text = compile_for_argo(prepared, form, parameters, cron, name=name, mutable_images=allow_tags)
     if output:
         try:
             output.write_text(text, encoding="utf-8")

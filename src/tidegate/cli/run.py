@@ -20,6 +20,7 @@ from tidegate.cli.progress import Progress, failure
 from tidegate.plan.events import FAILED, RUNNING, SUCCEEDED, StepFinished
 from tidegate.plan.model import Dag, Plan
 from tidegate.plan.value import Artifact
+from tidegate.prepared import Prepared, prepare, prepared_for_kfp
 from tidegate.project import read_project
 from tidegate.store.open import open_store
 
@@ -62,7 +63,7 @@ def command(
     FILE is a Python file or module with a @dsl.pipeline, or a compiled IR (YAML or JSON).
     """
     listen_for_the_end()
-    prepared = api.prepare(target, fresh=no_cache)
+    prepared = prepare(target, fresh=no_cache)
     parameters = values.parameters(prepared.plan, typed, file)
     given = {name: Path(path) for name, path in (values.split(a, "-a") for a in artifacts)}
     logs = verbose or as_json
@@ -106,7 +107,7 @@ def _stop_or_detach(progress: Progress) -> str:
     return "detach" if answer.strip().lower().startswith("d") else "stop"
 
 
-def _dry_run(prepared: api.Prepared, parameters: Mapping[str, Any], options: api.Options, as_json: bool) -> int:
+def _dry_run(prepared: Prepared, parameters: Mapping[str, Any], options: api.Options, as_json: bool) -> int:
     arguments = api.check_run(prepared, parameters, options)
     steps = _steps(prepared.plan)
     if as_json:
@@ -118,7 +119,7 @@ def _dry_run(prepared: api.Prepared, parameters: Mapping[str, Any], options: api
         click.echo(f"  {step}")
     if options.engine == api.KFP:
         click.echo("changed for Kubeflow Pipelines:")
-        for change in api.prepared_for_kfp(prepared, use_cache=options.cache).changes or ("nothing",):
+        for change in prepared_for_kfp(prepared, use_cache=options.cache).changes or ("nothing",):
             click.echo(f"  {change}")
     return 0
 

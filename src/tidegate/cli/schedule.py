@@ -16,6 +16,7 @@ from tidegate import api
 from tidegate.cli import values
 from tidegate.cron import Cron, next_moments
 from tidegate.errors import UsageError
+from tidegate.prepared import prepare
 from tidegate.project import read_project
 from tidegate.store.open import OBJECT_SCHEMES, open_store
 from tidegate.store.runs import iso
@@ -95,7 +96,7 @@ def apply(
     if not target:
         options = schedules.ScheduleOptions("", engine, store, mutable_images=allow_tags, dry_run=dry_run)
         return _apply_file(file, options, prune=prune, ask=not yes, json_=json_)
-    prepared = api.prepare(target)
+    prepared = prepare(target)
     parameters = values.parameters(prepared.plan, typed, params)
     cron = Cron(expression, timezone, concurrency.capitalize(), catch_up, bool(suspended), every or 0)
     options = schedules.ScheduleOptions(name, engine, store, suspended is not None, allow_tags, dry_run)
@@ -175,7 +176,7 @@ def _told(found: Sequence[Applied], json_: bool) -> None:
 @_json
 def ls(target: str, engine: str, store: str | None, json_: bool) -> None:
     """List schedules; with a FILE also whether they run what its working tree has."""
-    plan = api.prepare(target).plan if target else None
+    plan = prepare(target).plan if target else None
     there = _scheduler(engine, store)
     found = there.every(datetime.now(UTC), plan)
     if not found and not json_:

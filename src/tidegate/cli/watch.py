@@ -26,6 +26,7 @@ from tidegate.data import ref
 from tidegate.data.base import Pin
 from tidegate.errors import ConfigError, NotFound, ParameterError, TidegateError, Trouble, UsageError
 from tidegate.plan.events import FAILED
+from tidegate.prepared import prepare
 from tidegate.project import read_project
 from tidegate.store.base import Store
 from tidegate.store.open import open_store
@@ -154,7 +155,7 @@ def command(
         )
     references = dict(values.split(d, "--data") for d in data)
     wakers = read_wakers(listen, secret_file, notify, references.values(), once=once)
-    prepared = api.prepare(target)
+    prepared = prepare(target)
     parameters = values.parameters(prepared.plan, typed, file)
     _check_references(references, parameters)
     hours = parse_hours(quiet_hours) if quiet_hours else None
@@ -196,7 +197,7 @@ def _keep_time(file: Path, options: api.Options) -> int:
     """Run the schedules of a file on this machine until told to end, one process each."""
     entries = _to_run(file)
     for entry in entries:
-        api.check_run(api.prepare(entry.pipeline), entry.parameters, options)
+        api.check_run(prepare(entry.pipeline), entry.parameters, options)
         click.echo(f"{entry.name}  {entry.cron} ({entry.timezone})", err=True)
     command = [sys.executable, "-m", "tidegate", *sys.argv[1:], "--schedule"]
     keeper, tick = Keeper(lambda name: subprocess.Popen([*command, name], start_new_session=True)), threading.Event()
@@ -233,7 +234,7 @@ def _ring(file: Path, name: str, options: api.Options, lease: float) -> int:
     progress = Progress(sys.stderr, logs=options.logs)
 
     def start(order: Order) -> str:
-        return Starter(api.prepare(entry.pipeline), options, progress.report)(order)
+        return Starter(prepare(entry.pipeline), options, progress.report)(order)
 
     clock = Clock(_bell(entry), opened, start, parameters=entry.parameters, lease=lease, who=_who())
     tick = threading.Event()

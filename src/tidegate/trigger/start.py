@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from tidegate import api
 from tidegate.errors import Conflict, Trouble
 from tidegate.plan.events import Event, Notice
+from tidegate.prepared import Prepared
 from tidegate.trigger.claim import Lease
 from tidegate.trigger.watch import Order
 
@@ -31,7 +32,7 @@ class Starter:
         pause: waits, in seconds.
     """
 
-    prepared: api.Prepared
+    prepared: Prepared
     options: api.Options
     report: Callable[[Event], None]
     pause: Callable[[float], None] = time.sleep

@@ -38,6 +38,7 @@ from tidegate.engines.base import Arguments, check_arguments
 from tidegate.engines.pod.context import run_context
 from tidegate.plan.events import FAILED, SUCCEEDED, Outcome, Report
 from tidegate.plan.model import Plan
+from tidegate.prepared import Prepared, packed_definition
 from tidegate.store.base import Store
 from tidegate.store.memory import MemoryStore
 from tidegate.store.runs import RunRecord, Runs, iso
@@ -232,8 +233,8 @@ class Simulation:
             yield
 
     def engine(
-        self, prepared: api.Prepared, _a: Arguments, options: api.Options, store: Store, record: RunRecord, _f: Any
+        self, prepared: Prepared, _a: Arguments, options: api.Options, store: Store, record: RunRecord, _f: Any
     ) -> SimulatedEngine:
-        packed = api.packed_definition(prepared, record, use_cache=options.cache)
+        packed = packed_definition(prepared, record, use_cache=options.cache)
         self.made.append(SimulatedEngine(store, packed, record, self.folder / f"cluster-{len(self.made)}"))
         return self.made[-1]
