@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,13 @@ def read(*observations: Observation | None, counts: Counts | None = None) -> Cou
 def test_what_was_counted_before_the_first_look_is_of_no_step() -> None:
     found = read(seen(canary=tally(100, 7)), seen(canary=tally(150, 8)))
     assert (found.tally(CANARY).requests, found.tally(CANARY).errors, found.tally(CANARY).latency[0]) == (50, 1, 49)
+
+
+def test_refusals_are_counted_apart_from_errors_and_latency() -> None:
+    before, now = Tally(100, 5, (80, *[0] * (BINS - 1)), 15), Tally(150, 6, (100, *[0] * (BINS - 1)), 44)
+    found = read(seen(canary=before), seen(canary=now)).tally(CANARY)
+    assert (found.requests, found.errors, found.refused, found.latency[0]) == (50, 1, 29, 20)
+    assert read(seen(canary=before), seen(canary=replace(now, refused=14))).tally(CANARY).requests == 0, "came late"
 
 
 def test_a_front_that_was_started_again_counts_from_0_and_nothing_is_lost() -> None:

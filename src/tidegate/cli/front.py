@@ -170,12 +170,14 @@ def _text(found: dict[str, Any]) -> list[str]:
     elif not found["supervisor"]:
         lines.append(f"nobody looks after it: what dies stays dead → tidegate front {name}")
     lines.append(
-        f"{'arm':<9} {'version':<20} {'share':>7} {'servers':>8} {'requests':>11} {'errors':>8} {'p50':>8} {'p99':>8}"
+        f"{'arm':<9} {'version':<20} {'share':>7} {'servers':>8} {'requests':>11} {'errors':>8} {'refused':>8} "
+        f"{'p50':>8} {'p99':>8}"
     )
     for arm, row in found["arms"].items():
         share, servers = f"{100 * row['share'] / WHOLE:g} %", f"{row['ready']}/{row['wanted']}"
-        counts = f"{row['requests']:>11,} {row['errors']:>8,} {_ms(row['p50_ms']):>8} {_ms(row['p99_ms']):>8}"
-        lines.append(f"{arm:<9} {row['reference'] or '-':<20} {share:>7} {servers:>8} {counts}")
+        counts = f"{row['requests']:>11,} {row['errors']:>8,} {row['refused']:>8,}"
+        times = f"{_ms(row['p50_ms']):>8} {_ms(row['p99_ms']):>8}"
+        lines.append(f"{arm:<9} {row['reference'] or '-':<20} {share:>7} {servers:>8} {counts} {times}")
     return lines
 
 

@@ -71,9 +71,10 @@ def lines(view: Mapping[str, Any]) -> list[str]:
         f"{_phase(view)}, {step}, {view['seconds']:.0f}{limit} s",
     ]
     for arm, share in view["weights"].items():
-        counts = view["counts"].get(arm, {"requests": 0, "errors": 0, "predictions": 0})
+        counts = view["counts"].get(arm, {"requests": 0, "errors": 0, "refused": 0, "predictions": 0})
         numbers = (
-            f"{counts['requests']:>10,} requests {counts['errors']:>6,} errors {counts['predictions']:>10,} predictions"
+            f"{counts['requests']:>10,} requests {counts['errors']:>6,} errors {counts['refused']:>6,} refused "
+            f"{counts['predictions']:>10,} predictions"
         )
         shown.append(f"  {arm:<9} {share:>5g} %  {numbers}")
     shown += [f"  {_sign(f)} {f['text']}" for f in view["findings"]]

@@ -25,7 +25,7 @@ from tidegate.rollout.router import ARMS, CANARY, LATENCY_EDGES, Observation, Ta
 MOST = 2**53
 BOTH, BLOCK = 0.5, 20
 _EPOCHS = 64
-_WIDTH = 2 + len(LATENCY_EDGES) + 1
+_WIDTH = 3 + len(LATENCY_EDGES) + 1
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Counts:
     """Counts of every arm since a step began.
 
     Attributes:
-        tallies: requests, errors and the histogram of latency, by arm, as the front counted them.
+        tallies: requests, errors, refusals and the histogram of latency, by arm, as the front counted them.
         scores: the histogram of predictions, by arm, as the servers counted them.
         asked: requests and errors of canary and control when both were last asked whether they fail.
         both_fail: whether they did.
@@ -90,8 +90,8 @@ class Counts:
 
     def tally(self, arm: str) -> Tally:
         """The front's counts of an arm."""
-        requests, errors, *latency = self.tallies[arm].total
-        return Tally(requests, errors, tuple(latency))
+        requests, errors, refused, *latency = self.tallies[arm].total
+        return Tally(requests, errors, tuple(latency), refused)
 
     def predictions(self, arm: str) -> tuple[int, ...]:
         """The servers' counts of an arm."""
@@ -128,7 +128,7 @@ def after(
     tallies, new = dict(counts.tallies), counts.is_new
     for arm, tally in (observation.arms if observation else {}).items():
         if arm in tallies and observation:
-            row = (tally.requests, tally.errors, *tally.latency)
+            row = (tally.requests, tally.errors, tally.refused, *tally.latency)
             tallies[arm] = tallies[arm].after(observation.epoch, row, is_first=new)
     meters = dict(counts.scores)
     for arm, said in scores.items():

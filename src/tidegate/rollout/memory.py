@@ -29,6 +29,7 @@ class Behaviour:
         spread: the standard deviation of the latency's natural logarithm.
         predictions: the share of each bin of the version's own profile; none where none are counted.
         starts: seconds until a server is ready; infinite for one that never is.
+        refused: the share of requests that are answered 4xx.
     """
 
     errors: float = 0.001
@@ -36,6 +37,7 @@ class Behaviour:
     spread: float = 0.35
     predictions: tuple[float, ...] = ()
     starts: float = 0.5
+    refused: float = 0.0
 
     def shares(self) -> np.ndarray:
         """The share of answers in each bin of latency."""
@@ -169,15 +171,17 @@ class MemoryFront:
         version = self._ready[arm][0].version
         behaviour, chance = self.behaviours[version], self._random
         errors = int(chance.binomial(requests, behaviour.errors))
-        latency = chance.multinomial(requests - errors, self._latency[version])
+        refused = int(chance.binomial(requests - errors, behaviour.refused))
+        answered = requests - errors - refused
+        latency = chance.multinomial(answered, self._latency[version])
         before = self._tallies[arm]
         counts = tuple(int(a + b) for a, b in zip(before.latency, latency, strict=True))
-        self._tallies[arm] = Tally(before.requests + requests, before.errors + errors, counts)
+        self._tallies[arm] = Tally(before.requests + requests, before.errors + errors, counts, before.refused + refused)
         if behaviour.predictions:
             if arm not in self._scores:
                 self._scores[arm] = (f"{arm}-0", np.zeros(len(behaviour.predictions), dtype=np.int64))
             epoch, counted = self._scores[arm]
-            self._scores[arm] = (epoch, counted + chance.multinomial(requests - errors, behaviour.predictions))
+            self._scores[arm] = (epoch, counted + chance.multinomial(answered, behaviour.predictions))
 
     def behave(self, version: int, **changes: float) -> None:
         """Let a version behave otherwise from now on."""

@@ -29,11 +29,14 @@ class Tally:
             that were sent again to stable, so that no client saw it.
         latency: requests answered by the arm itself, by the time it took: one count for each edge of
             ``LATENCY_EDGES`` (up to and including it), and one for what took longer.
+        refused: requests that the arm itself refused, 4xx without 429: they are no errors, reach the client, and are
+            not in ``latency``, because to refuse is quick. A proxy that an older tidegate started has them there.
     """
 
     requests: int = 0
     errors: int = 0
     latency: tuple[int, ...] = (0,) * (len(LATENCY_EDGES) + 1)
+    refused: int = 0
 
 
 @dataclass(frozen=True)

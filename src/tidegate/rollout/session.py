@@ -213,7 +213,8 @@ def _between(first: Observation, now: Observation) -> Tally:
         before = first.arms.get(arm, Tally())
         latency = tuple(f + t - b for f, t, b in zip(found.latency, tally.latency, before.latency, strict=True))
         requests, errors = tally.requests - before.requests, tally.errors - before.errors
-        found = Tally(found.requests + requests, found.errors + errors, latency)
+        refused = found.refused + tally.refused - before.refused
+        found = Tally(found.requests + requests, found.errors + errors, latency, refused)
     return found
 
 
@@ -406,7 +407,8 @@ def view(state: State, trial: Trial, seen: Observation | None, trouble: tuple[st
 
 def _counts(trial: Trial, arm: str) -> dict[str, int]:
     tally = trial.counts.tally(arm)
-    return {"requests": tally.requests, "errors": tally.errors, "predictions": sum(trial.counts.predictions(arm))}
+    counts = {"requests": tally.requests, "errors": tally.errors, "refused": tally.refused}
+    return {**counts, "predictions": sum(trial.counts.predictions(arm))}
 
 
 def history(place: Place) -> list[dict[str, Any]]:

@@ -60,7 +60,9 @@ class EnvoyFront(Front):
 
         def counted(now: Observation) -> bool:
             more = sum(t.requests for t in now.arms.values()) - sum(t.requests for t in before.arms.values())
-            return more >= requests and all(sum(t.latency) == t.requests - t.errors for t in now.arms.values())
+            return more >= requests and all(
+                sum(t.latency) == t.requests - t.errors - t.refused for t in now.arms.values()
+            )
 
         wait_until(lambda: counted(self.observe()))
         return self.observe()
@@ -141,6 +143,19 @@ def test_no_client_sees_a_canary_that_fails_and_every_failure_is_counted(envoy: 
             requests = canary.requests - before.arms[CANARY].requests
             assert requests == canary.errors - before.arms[CANARY].errors > 0
             assert after.arms[STABLE].requests - before.arms[STABLE].requests == 30 - requests
+
+
+@pytest.mark.parametrize(("status", "is_error"), [(400, False), (422, False), (429, True)])
+def test_a_refusal_reaches_the_client_and_is_counted_as_one(envoy: EnvoyFront, status: int, is_error: bool) -> None:
+    envoy.backends[CANARY].be(f"status-{status}")
+    envoy.weights(5000)
+    before = envoy.settled()
+    answers = envoy.ask(60)
+    after, was = envoy.until_counted(before, 60).arms[CANARY], before.arms[CANARY]
+    requests = after.requests - was.requests
+    assert answers.seen[status, CANARY] == requests > 0
+    assert (after.errors - was.errors, after.refused - was.refused) == (requests * is_error, requests * (not is_error))
+    assert after.latency == was.latency, "a refusal is quick"
 
 
 def test_larger_bodies_and_what_cannot_be_drawn_go_to_stable_only(envoy: EnvoyFront) -> None:

@@ -7,13 +7,15 @@ import socket
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.rollout.front.conftest import Backend, Front, fronted
 from tests.servers import listening, wait_until
 from tidegate.errors import Conflict, ServerError, UsageError
-from tidegate.rollout.front.configuration import SLOW, Settings
+from tidegate.rollout.front import proxy
+from tidegate.rollout.front.configuration import SLOW, Settings, configuration
 from tidegate.rollout.front.haproxy import HaproxyRouter
 from tidegate.rollout.front.proxy import start_proxy
 from tidegate.rollout.front.weights import committed
@@ -46,6 +48,23 @@ def test_the_latency_of_an_arm_is_counted_under_its_edges(front: Front) -> None:
     low = next(i for i, edge in enumerate(LATENCY_EDGES) if edge >= 38_000)
     assert sum(slow[:low]) == 0
     assert sum(after[STABLE].latency[:low]) > sum(before[STABLE].latency[:low])
+
+
+def test_a_proxy_that_an_older_tidegate_started_is_read_and_counts_refusals_as_answers(
+    own: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def older(*given: Any) -> str:
+        return "".join(line for line in configuration(*given).splitlines(keepends=True) if "refused" not in line)
+
+    monkeypatch.setattr(proxy, "configuration", older)
+    own.kill()
+    own.start()
+    own.backends[CANARY].be("status-400")
+    own.weights(5000, 5000)
+    answers = own.ask(60)
+    canary = own.observe().arms[CANARY]
+    assert answers.seen[400, CANARY] == canary.requests == sum(canary.latency) > 0
+    assert (canary.errors, canary.refused) == (0, 0)
 
 
 def test_a_client_with_the_header_always_meets_the_same_arm_and_keeps_it_when_its_share_grows() -> None:

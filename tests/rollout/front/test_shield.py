@@ -39,6 +39,12 @@ def counted(front: Front, before: dict[str, Tally], arm: str) -> tuple[int, int]
     return now.requests - before[arm].requests, now.errors - before[arm].errors
 
 
+def refused(front: Front, before: dict[str, Tally], arm: str) -> tuple[int, int]:
+    """The refusals since, and the times that were counted."""
+    now = front.observe().arms[arm]
+    return now.refused - before[arm].refused, sum(now.latency) - sum(before[arm].latency)
+
+
 @pytest.mark.parametrize("mode", ["500", "reset", "empty", "garbage", "hang", "half"])
 def test_no_client_sees_a_canary_that_fails_and_every_failure_is_counted(shielded: Front, mode: str) -> None:
     shielded.backends[CANARY].be(mode)
@@ -119,14 +125,41 @@ def test_a_body_of_unknown_length_is_drawn_when_it_is_short(shielded: Front) -> 
     assert shielded.ask(60, body=b"x" * LIMIT, chunked=True).failed == 0
 
 
-def test_an_answer_that_is_no_failure_reaches_the_client_and_counts_as_none(shielded: Front) -> None:
-    shielded.backends[CANARY].be("status-422")
+@pytest.mark.parametrize("status", [400, 422, 499])
+def test_a_refusal_reaches_the_client_and_is_counted_as_one(shielded: Front, status: int) -> None:
+    shielded.backends[CANARY].be(f"status-{status}")
+    shielded.backends[STABLE].be(f"status-{status}")
+    shielded.weights(3000, 3000)
+    before = dict(shielded.observe().arms)
+    answers = shielded.ask(90)
+    for arm in (CANARY, STABLE):
+        requests, errors = counted(shielded, before, arm)
+        assert answers.seen[status, arm] == requests > 0
+        assert (errors, refused(shielded, before, arm)) == (0, (requests, 0))
+    requests, errors = counted(shielded, before, BASELINE)
+    assert (errors, refused(shielded, before, BASELINE)) == (0, (0, requests))
+
+
+@pytest.mark.parametrize(("status", "is_error"), [(429, True), (399, False)])
+def test_what_is_no_refusal_is_counted_as_none(shielded: Front, status: int, is_error: bool) -> None:
+    shielded.backends[CANARY].be(f"status-{status}")
     shielded.weights(5000, 5000)
     before = dict(shielded.observe().arms)
     answers = shielded.ask(60)
     requests, errors = counted(shielded, before, CANARY)
-    assert answers.seen[422, CANARY] == requests > 0
-    assert errors == 0
+    assert answers.seen[status, CANARY] == requests > 0
+    assert (errors > 0, refused(shielded, before, CANARY)) == (is_error, (0, requests - errors))
+
+
+def test_what_stable_refuses_in_the_place_of_a_failing_canary_is_the_canarys_error(shielded: Front) -> None:
+    shielded.backends[CANARY].be("500")
+    shielded.backends[STABLE].be("status-400")
+    shielded.weights(5000, 5000)
+    before = dict(shielded.observe().arms)
+    answers = shielded.ask(40)
+    requests, errors = counted(shielded, before, CANARY)
+    assert answers.seen[400, STABLE] == requests == errors > 0
+    assert refused(shielded, before, CANARY) == (0, 0)
 
 
 def test_a_failing_stable_is_seen_and_counted(shielded: Front) -> None:

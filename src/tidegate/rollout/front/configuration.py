@@ -13,7 +13,8 @@ How a request goes (HAProxy 2.6 or later):
    one server only. ``option http-buffer-request`` and a buffer as large as the body keep the request at hand.
 4. Stable's requests are sent again only where no connection was made: more would copy each of them.
 5. Every answer counts in the table of its arm: under 0 to 48 by its time, under ``FAILED`` if the shield gave it or it
-   is 5xx or 429. What HAProxy itself answers in stable's place is counted in ``proc.stable_failed``.
+   is 5xx or 429, under ``REFUSED`` if it is another 4xx. What HAProxy itself answers in stable's place is counted in
+   ``proc.stable_failed``.
 
 A candidate that hangs costs ``timeout`` at most: its accept queue fills up, the system drops what comes then, and only
 the timeout for connecting (``CONNECT_MS``) ends that. After ``error-limit`` failures in a row it is left alone until its
@@ -32,7 +33,7 @@ from tidegate.errors import ConfigError
 from tidegate.rollout.router import ARMS, BASELINE, CANARY, LATENCY_EDGES, STABLE
 
 SLOW = len(LATENCY_EDGES)  # the key of what took longer than the last edge
-FAILED = 99
+FAILED, REFUSED = 99, 98
 CONNECT_MS = 50  # on loopback a connection takes microseconds, or the process hangs
 HEADERS = 8_192  # bytes of a buffer besides the body
 SLOTS = 16  # servers of an arm; stable has twice as many, to change versions without a gap
@@ -239,7 +240,9 @@ def _count(settings: Settings, arm: str, drawn: str) -> str:
     return f"""\
     acl failed status ge 500
     acl failed status 429
+    acl refused status 400:499
     http-response track-sc1 int({FAILED}) table tally_{arm} if {drawn}failed
+    http-response track-sc1 int({REFUSED}) table tally_{arm} if {drawn}refused
     http-response track-sc1 {taken} table tally_{arm}{always}
     http-response sc-inc-gpc0(1)
 """

@@ -271,14 +271,19 @@ def _bins(buckets: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
 
 def _tally(arm: str, answers: Counts, latency: Bins) -> Tally:
     mine = {key: count for key, count in answers.items() if key[0] == arm}
-    good = {key: count for key, count in mine.items() if key[1] == arm and not _is_failure(key[2])}
+    answered = {key: count for key, count in mine.items() if key[1] == arm and not _is_failure(key[2])}
+    good = {key: count for key, count in answered.items() if not _is_refusal(key[2])}
     took = [0] * len(TOOK)
     for key in good:
         for number, n in enumerate(latency.get(key, ())):
             took[number] += n
-    requests, served = sum(mine.values()), sum(good.values())
-    return Tally(requests, requests - served, tuple(took))
+    requests, served = sum(mine.values()), sum(answered.values())
+    return Tally(requests, requests - served, tuple(took), served - sum(good.values()))
 
 
 def _is_failure(code: int) -> bool:
     return code >= 500 or code in (0, 429)
+
+
+def _is_refusal(code: int) -> bool:
+    return 400 <= code < 500

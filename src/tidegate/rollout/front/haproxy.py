@@ -13,7 +13,7 @@ from pathlib import Path
 from tidegate.errors import ServerError, UsageError
 from tidegate.rollout.front import fence
 from tidegate.rollout.front.admin import ask
-from tidegate.rollout.front.configuration import FAILED, SLOW, slots
+from tidegate.rollout.front.configuration import FAILED, REFUSED, SLOW, slots
 from tidegate.rollout.front.weights import Weights, pack, unpack
 from tidegate.rollout.router import ARMS, STABLE, Observation, Tally
 
@@ -160,6 +160,6 @@ def _counts(answer: str) -> dict[str, dict[int, int]]:
 
 
 def _tally(counts: Mapping[int, int], more: int) -> Tally:
-    failed = counts.get(FAILED, 0) + more
+    failed, refused = counts.get(FAILED, 0) + more, counts.get(REFUSED, 0)
     latency = tuple(counts.get(number, 0) for number in range(SLOW + 1))
-    return Tally(failed + sum(latency), failed, latency)
+    return Tally(failed + refused + sum(latency), failed, latency, refused)

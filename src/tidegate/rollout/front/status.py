@@ -55,6 +55,7 @@ def _arm(arm: str, fleet: Fleet, running: Running, seen: Observation) -> Mapping
         "ready": len(running.ready(arm)),
         "requests": tally.requests,
         "errors": tally.errors,
+        "refused": tally.refused,
         "p50_ms": quantile(tally, 0.5),
         "p99_ms": quantile(tally, 0.99),
     }
