@@ -22,7 +22,7 @@ WEIGHTS = Weights(500, 500, 9000)
 
 @dataclass(frozen=True)
 class World:
-    """Live traffic: rates of errors, the canary's times of answering, scores.
+    """Live traffic: rates of errors and refusals, the canary's times of answering, scores.
 
     Attributes:
         rate: requests a second.
@@ -33,6 +33,8 @@ class World:
         median: the others' median time, microseconds.
         scores: shares of the others' predictions in the champion's bins.
         canary_scores: shares of the canary's predictions in its own bins.
+        refused: the canary's rate of refusals.
+        other_refused: that of the other arms.
     """
 
     rate: float = 10_000
@@ -43,6 +45,8 @@ class World:
     median: float = 2000
     scores: Sequence[float] = EVEN
     canary_scores: Sequence[float] = EVEN
+    refused: float = 0.0
+    other_refused: float = 0.0
 
     def slow(self) -> tuple[float, float]:
         """The shares of answers slower than the edge nearest to the control's 95th percentile: canary's, control's."""
@@ -105,7 +109,7 @@ def simulate(
     """
     judgement = judge.begin(rules, worlds[0][1].weights, table)
     made = {name: wealth.spread(w, (many,)) for name, w in judgement.wealth.items()}
-    found = {t: np.full(many, np.nan) for t in ("errors", "latency", "predictions", "healthy")}
+    found = {t: np.full(many, np.nan) for t in (*judge.ALARMS, "healthy")}
     seen = np.zeros(many)
     steps = [1.0] * round(calm) + [every] * round((seconds - calm) / every)
     for now, step in zip(np.cumsum(steps).tolist(), steps, strict=True):
@@ -131,14 +135,18 @@ def events(rng: np.random.Generator, world: World, every: float, many: int) -> t
         world.rate * every * np.array([weights.canary, weights.control, weights.stable]) / whole, (many, 3)
     )
     failed = rng.binomial(requests, (world.errors, world.other_errors, world.other_errors))
-    answered = requests - failed
+    refused = rng.binomial(requests - failed, (world.refused, world.other_refused, world.other_refused))
+    answered = requests - failed - refused
     slow = rng.binomial(answered[:, :2], world.slow())
     mine = rng.multinomial(answered[:, 0], world.canary_scores)
     baseline, stable = (rng.multinomial(answered[:, i], world.scores) for i in (1, 2))
-    others = failed[:, 1] + failed[:, 2]
+    rates = {}
+    for test, counts in (("errors", failed), ("refusals", refused)):
+        others = counts[:, 1] + counts[:, 2]
+        rates[judge.BOUND[test]] = np.stack([requests[:, 0] - counts[:, 0], counts[:, 0], others], 1)
+        rates[test] = rates[judge.BOUND[test]][:, 1:]
     return {
-        "errors": np.stack([failed[:, 0], others], 1),
-        "error bound": np.stack([answered[:, 0], failed[:, 0], others], 1),
+        **rates,
         "latency": slow,
         "latency bound": np.stack([answered[:, 0] - slow[:, 0], slow[:, 0], slow[:, 1]], 1),
         "predictions": np.concatenate([mine, baseline], 1),
@@ -152,10 +160,12 @@ def _note(
     rules = judgement.rules
     logs = judge.logs(replace(judgement, wealth=made))
     over = {t: log >= -math.log(judgement.alphas[t]) for t, log in logs.items()}
-    for test in ("errors", "latency", "predictions"):
+    for test in judge.ALARMS:
         if test in over:
             found[test] = np.where(np.isnan(found[test]) & over[test], now, found[test])
-    good = over["error bound"] & over.get("latency bound", True) & (seen >= rules.min_requests)
+    good = seen >= rules.min_requests
+    for test in over.keys() & judge.BOUND.values():
+        good = good & over[test]
     for test in found.keys() & logs.keys():
         good = good & (logs[test] < judge.SUSPECT)
     good = good & (now >= rules.min_seconds) & np.isnan(_first(found))

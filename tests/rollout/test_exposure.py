@@ -24,10 +24,10 @@ def test_without_errors_the_figure_is_where_the_bound_holds_and_not_one_request_
     assert need.reason in ("error bound", "min_time")
 
 
-@pytest.mark.parametrize("errors", [0.0, 0.001, 0.01])
-def test_most_healthy_canaries_need_no_more_than_was_said(errors: float) -> None:
-    world = World(errors=errors, other_errors=errors)
-    need = needs(Rules(min_seconds=1.0), PLAN[:1], Live(10_000, errors, world.slow()[1]))[0]
+@pytest.mark.parametrize(("errors", "refused"), [(0.0, 0.0), (0.001, 0.0), (0.01, 0.0), (0.0, 0.1)])
+def test_most_healthy_canaries_need_no_more_than_was_said(errors: float, refused: float) -> None:
+    world = World(errors=errors, other_errors=errors, refused=refused, other_refused=refused)
+    need = needs(Rules(min_seconds=1.0), PLAN[:1], Live(10_000, errors, world.slow()[1], refused))[0]
     found = simulate(
         np.random.default_rng(2),
         [(0.0, world)],
@@ -48,6 +48,13 @@ def test_more_errors_smaller_margins_and_less_alpha_need_more() -> None:
         made = Rules(**{"latency_tolerance": 19.0, "min_requests": 1, **rules})  # type: ignore[arg-type]
         return needs(made, PLAN[:1], Live(10_000, errors))[0].requests
 
+    def refusals(refused: float, **rules: float) -> int:
+        made = Rules(**{"latency_tolerance": 19.0, "min_requests": 1, **rules})  # type: ignore[arg-type]
+        return needs(made, PLAN[:1], Live(10_000, 0.0, refused=refused))[0].requests
+
+    assert refusals(0.0) == requests(0.0), "the error bound needs more"
+    assert refusals(0.01) < refusals(0.05) < refusals(0.2)
+    assert refusals(0.05, max_error_increase=0.01) < refusals(0.05)
     assert requests(0.0) < requests(0.001) < requests(0.01) < requests(0.1)
     assert requests(max_error_increase=0.05) < requests() < requests(max_error_increase=0.001)
     assert requests(alpha=0.1) < requests() < requests(alpha=0.001)
@@ -63,6 +70,9 @@ def test_a_plan_that_cannot_be_decided_in_time_is_refused_with_what_to_change() 
     assert "canary requests, 5 a minute = " in text
     assert "> 1 h" in text
     assert "Raise --step, --max-error-increase or --deadline." in text
+    with pytest.raises(UsageError, match="refusal bound needs most") as refused:
+        check(Rules(latency_tolerance=19.0), PLAN, Live(100, refused=0.2))
+    assert "Raise --step, --max-error-increase or --deadline" in str(refused.value)
     with pytest.raises(UsageError, match="Raise --step, --latency-tolerance or --deadline"):
         check(Rules(), PLAN, Live(100 / 60))
     with pytest.raises(UsageError, match="or lower min_requests of the policy"):
@@ -94,7 +104,7 @@ def test_every_step_of_the_usual_plan_is_decided_in_a_minute_at_ten_thousand_req
 
 def test_what_traffic_is_like_is_read_from_stables_counts() -> None:
     latency = [0] * (len(LATENCY_EDGES) + 1)
-    latency[7], latency[17] = 9400, 580
-    found = exposure.live(Tally(10_000, 20, tuple(latency)), 20.0)
-    assert found == Live(500.0, 0.002, 580 / 9980)
+    latency[7], latency[17] = 9300, 580
+    found = exposure.live(Tally(10_000, 20, tuple(latency), 100), 20.0)
+    assert found == Live(500.0, 0.002, 580 / 9880, 0.01)
     assert exposure.live(Tally(), 20.0) == Live(0.0, 0.0, 0.05)

@@ -17,20 +17,22 @@ TABLE = [[1500 if a == b else 0 for a in range(10)] for b in range(10)]
 WEIGHTS = Weights(500, 500, 9000)
 
 
-def arm(requests: int, errors: int = 0, slow: float = 0.04, predictions: tuple[int, ...] | None = None) -> Arm:
+def arm(
+    requests: int, errors: int = 0, slow: float = 0.04, predictions: tuple[int, ...] | None = None, refused: int = 0
+) -> Arm:
     """Answers of 1 ms, some of 10 ms, scores evenly over ten bins."""
-    answered = requests - errors
+    answered = requests - errors - refused
     late = int(answered * slow)
     latency = [0] * (len(LATENCY_EDGES) + 1)
     latency[7], latency[17] = answered - late, late
     even = (answered // 10,) * 9 + (answered - 9 * (answered // 10),)
-    return Arm(requests, errors, tuple(latency), even if predictions is None else predictions)
+    return Arm(requests, errors, tuple(latency), even if predictions is None else predictions, refused)
 
 
 def seen(second: float, **canary: Any) -> Look:
-    """What is seen after so many seconds of 10,000 requests each; the canary's errors are those of a second."""
+    """What is seen after so many seconds of 10,000 requests each; the canary's errors and refusals are those of a second."""
     n = int(500 * second)
-    canary["errors"] = int(canary.get("errors", 0) * second)
+    canary |= {kind: int(canary.get(kind, 0) * second) for kind in ("errors", "refused")}
     return Look(second, arm(n, **canary), arm(n), arm(18 * n))
 
 
@@ -79,8 +81,11 @@ def test_a_step_is_not_healthy_before_both_bounds_hold(rules: Rules, bound: str)
 
 @pytest.mark.parametrize(
     ("test", "canary"),
-    [("errors", {"errors": 20}), ("latency", {"slow": 0.2}), ("predictions", {"predictions": (5000, *[0] * 9)})],
-)
+    [
+        ("errors", {"errors": 20}), ("refusals", {"refused": 20}), ("latency", {"slow": 0.2}),
+        ("predictions", {"predictions": (5000, *[0] * 9)}),
+    ],
+)  # fmt: skip
 def test_each_alarm_is_its_own_and_stays(test: str, canary: dict[str, Any]) -> None:
     said = begin(Rules(), WEIGHTS, TABLE)
     for tenth in range(1, 120):
@@ -89,7 +94,7 @@ def test_each_alarm_is_its_own_and_stays(test: str, canary: dict[str, Any]) -> N
         said = look(said, seen(tenth / 10, **canary))
     assert said.verdict == ALARM
     assert outcomes(said)[test] == FAIL
-    assert {t for t in ("errors", "latency", "predictions") if outcomes(said)[t] == FAIL} == {test}
+    assert {t for t in judge.ALARMS if outcomes(said)[t] == FAIL} == {test}
     assert look(said, seen(600)) is said
 
 
@@ -104,11 +109,13 @@ def test_findings_say_evidence_against_thresholds_and_bounds_against_margins_in_
         json.dumps(finding.as_json(), allow_nan=False)
     numbers = {f.text.split(":")[0]: dict(f.numbers) for f in said.findings}
     alpha = Rules().alpha / 5 / 5
-    for test in ("errors", "latency", "predictions"):
+    for test in judge.ALARMS:
         assert numbers[test]["threshold"] == pytest.approx(1 / alpha)
         assert numbers[test]["e_value"] <= 1
     assert numbers["error bound"]["margin"] == 0.005
     assert 0 < numbers["error bound"]["bound"] < 0.005
+    assert numbers["refusal bound"]["margin"] == 0.01
+    assert 0 < numbers["refusal bound"]["bound"] < 0.01
     assert numbers["latency bound"]["margin"] == pytest.approx(0.0125)
     failing = look(begin(Rules(), WEIGHTS, TABLE), seen(600, errors=500))
     json.dumps([f.as_json() for f in failing.findings], allow_nan=False)
@@ -119,14 +126,16 @@ def test_one_alpha_is_split_over_steps_the_watch_and_tests_and_never_more_is_spe
     parts = [judge.share(rules, begun) for begun in range(40)]
     assert parts[:3] == [0.0125] * 3
     assert sum(parts) <= 0.05 + 1e-12
-    assert begin(rules, WEIGHTS, TABLE, History(1)).alphas == dict.fromkeys(judge.TESTS, 0.0125 / 5)
+    alphas = begin(rules, WEIGHTS, TABLE, History(1)).alphas
+    assert alphas == dict.fromkeys(judge.TESTS, 0.0125 / 5)
+    assert sum(alphas[t] for t in judge.ALARMS) + max(alphas[b] for b in judge.BOUND.values()) <= 0.0125 + 1e-12
 
 
 def test_history_counts_steps_and_what_the_controls_did() -> None:
-    said = judged(3)
+    said = look(begin(Rules(), WEIGHTS, TABLE), Look(3, arm(1500), arm(1500, 2, refused=3), arm(27_000, 8, refused=7)))
     first = judge.then(said)
-    assert first == History(1, 19 * 1500, 0)
-    assert judge.then(replace(said, history=first)) == History(2, 2 * 19 * 1500, 0)
+    assert first == History(1, 19 * 1500, 10, 10)
+    assert judge.then(replace(said, history=first)) == History(2, 2 * 19 * 1500, 20, 20)
 
 
 def test_a_suspicion_is_no_alarm_and_not_healthy() -> None:
@@ -178,6 +187,31 @@ def test_an_arm_that_answers_and_counts_no_predictions_is_an_alarm(quiet: str) -
     assert f"{quiet} answered" in said.findings[0].text
 
 
+def test_a_canary_that_refuses_all_is_called_that_and_not_one_that_counts_no_predictions() -> None:
+    said = begin(Rules(), WEIGHTS, TABLE)
+    said = look(said, seen(0.1, refused=500))
+    assert (said.verdict, outcomes(said)["refusals"]) == (ALARM, FAIL)
+    assert not any("predictions" in f.text for f in said.findings if f.outcome == FAIL)
+
+
+def test_bad_requests_of_clients_that_every_arm_refuses_are_no_fault_of_the_canary() -> None:
+    said = begin(Rules(), WEIGHTS, TABLE)
+    for second in range(1, 91):
+        n = 500 * second
+        said = look(said, Look(second, *(arm(k * n, refused=k * n // 20) for k in (1, 1, 18))))
+        assert said.verdict != ALARM
+    assert said.verdict == HEALTHY
+
+
+def test_a_step_is_not_healthy_before_the_refusal_bound_holds() -> None:
+    said = begin(Rules(min_seconds=1.0, min_requests=1, latency_tolerance=4.0), WEIGHTS, TABLE)
+    for second in range(1, 11):
+        n = 500 * second
+        said = look(said, Look(second, *(arm(k * n, refused=k * n // 20) for k in (1, 1, 18))))
+        assert said.verdict == CONTINUE
+    assert {t: o for t, o in outcomes(said).items() if o != PASS} == {"refusal bound": CANNOT_TELL}
+
+
 def test_without_a_table_predictions_are_not_missed_and_the_finding_says_so() -> None:
     said = begin(Rules(), WEIGHTS)
     for second in range(1, 61):
@@ -192,6 +226,9 @@ BAD: list[dict[str, Any]] = [
     {"requests": True},
     {"errors": -1},
     {"errors": 10**9},
+    {"refused": -1},
+    {"refused": math.nan},
+    {"errors": 20_000, "refused": 20_000_000},
     {"requests": 100},
     {"latency": (1, 2, 3)},
     {"latency": ()},
@@ -276,6 +313,15 @@ def test_without_a_control_errors_are_held_against_what_controls_had_before(erro
     assert any("no control at this weight" in f.text for f in said.findings)
 
 
+@pytest.mark.parametrize(("refused", "verdict"), [(0, HEALTHY), (300, HEALTHY), (600, ALARM)])
+def test_without_a_control_refusals_are_held_against_what_controls_had_before(refused: int, verdict: str) -> None:
+    said = begin(Rules(), Weights(1, 0), TABLE, History(3, 100_000, 100, 3000))
+    for second in range(1, 31):
+        said = look(said, Look(second, arm(10_000 * second, refused=refused * second), Arm()))
+    assert said.verdict == verdict
+    assert outcomes(said)["refusals"] == (FAIL if verdict == ALARM else PASS)
+
+
 @pytest.mark.parametrize(
     ("slow", "edge"), [({7: 940, 12: 60}, 7), ({7: 960, 12: 40}, 7), ({7: 500, 12: 440, 20: 60}, 12), ({7: 100}, 0)]
 )
@@ -320,10 +366,10 @@ def test_an_arm_with_more_traffic_than_its_control_is_not_called_slow_for_that(c
 
 
 def test_where_latency_is_not_compared_errors_and_predictions_are() -> None:
-    for bad in ({"errors": 500}, {"predictions": (9500, *[0] * 9)}):
+    for bad in ({"errors": 500}, {"refused": 500}, {"predictions": (9500, *[0] * 9)}):
         said = begin(Rules(), Weights(9500, 500), TABLE)
         for second in range(1, 61):
             n = 9500 * second
-            mine = {k: v * second if k == "errors" else tuple(second * x for x in v) for k, v in bad.items()}  # type: ignore[attr-defined]
+            mine = {k: v * second if isinstance(v, int) else tuple(second * x for x in v) for k, v in bad.items()}  # type: ignore[attr-defined]
             said = look(said, Look(second, arm(n, **mine), arm(n // 19)))
         assert said.verdict == ALARM, bad

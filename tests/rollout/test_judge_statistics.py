@@ -22,13 +22,15 @@ def found(world: World, *, seconds: float = 30, after: float = 0, seed: int = 1,
     return simulate(np.random.default_rng(seed), worlds, seconds=after + seconds, **given)  # type: ignore[arg-type]
 
 
-def test_equal_versions_are_rolled_back_no_more_often_than_alpha() -> None:
+@pytest.mark.parametrize("refused", [0.0, 0.01, 0.2])
+def test_equal_versions_are_rolled_back_no_more_often_than_alpha(refused: float) -> None:
     """2,000 rollouts of half an hour, looked at every second, in the long setting."""
     many, seconds, alpha = (2000, 1800, 0.01) if LONG else (100, 80, 0.2)
     rules = Rules(alpha=alpha, steps=1)
-    said = found(World(), rules=rules, seconds=seconds, every=1.0, many=many)
+    world = World(refused=refused, other_refused=refused)
+    said = found(world, rules=rules, seconds=seconds, every=1.0, many=many)
     assert np.isfinite(said.alarm).mean() <= alpha / 2, "the step's half of the rollout's"
-    assert np.isfinite(said.healthy).mean() >= 0.99
+    assert refused > 0.1 or np.isfinite(said.healthy).mean() >= 0.99
 
 
 @pytest.mark.parametrize(
@@ -38,12 +40,18 @@ def test_equal_versions_are_rolled_back_no_more_often_than_alpha() -> None:
         (World(errors=0.01, other_errors=0.0), 1.0),
         (World(errors=0.1), 0.2),
         (World(errors=1.0), 0.1),
+        (World(refused=0.01), 1.0),
+        (World(refused=0.5, other_refused=0.01), 0.1),
+        (World(refused=1.0), 0.1),
         (World(slower=1.2), 3.0),
         (World(canary_scores=shifted(0.25)), 8.0),
         (World(canary_scores=(1.0, *[0.0] * 9)), 1.2),
     ],
-    ids=["errors-1%", "errors-1%-of-none", "errors-10%", "errors-100%", "latency-x1.2", "scores-0.25sd", "constant"],
-)
+    ids=[
+        "errors-1%", "errors-1%-of-none", "errors-10%", "errors-100%", "refusals-1%-of-none", "refusals-50%",
+        "refusals-100%", "latency-x1.2", "scores-0.25sd", "constant",
+    ],
+)  # fmt: skip
 def test_a_planted_regression_is_found_in_seconds_and_never_promoted(regression: World, within: float) -> None:
     said = found(regression)
     assert np.isfinite(said.alarm).all()
@@ -75,8 +83,15 @@ def test_a_fault_that_begins_after_an_hour_of_health_is_found_in_seconds(regress
 
 @pytest.mark.parametrize(
     "world",
-    [World(), World(errors=0.0, other_errors=0.0), World(errors=0.02, other_errors=0.02), World(errors=0.0)],
-    ids=["usual", "no-errors", "many-errors", "better"],
+    [
+        World(),
+        World(errors=0.0, other_errors=0.0),
+        World(errors=0.02, other_errors=0.02),
+        World(errors=0.0),
+        World(refused=0.05, other_refused=0.05),
+        World(refused=0.0, other_refused=0.05),
+    ],
+    ids=["usual", "no-errors", "many-errors", "better", "many-refusals", "fewer-refusals"],
 )
 def test_a_healthy_canary_is_healthy_within_minutes_and_no_alarm(world: World) -> None:
     said = found(world, seconds=300, every=2.0, until="healthy")
@@ -96,6 +111,16 @@ def test_a_healthy_canary_is_healthy_at_low_traffic_when_the_plan_gives_it_time(
 def test_a_canary_beyond_a_margin_is_not_healthy(worse: World) -> None:
     said = found(worse, seconds=120, every=1.0)
     assert np.isfinite(said.healthy).mean() <= 0.01 + 1 / MANY
+
+
+@pytest.mark.parametrize("others", [0.0, 0.01, 0.05, 0.2])
+def test_a_canary_that_refuses_a_hundredth_more_is_not_healthy(others: float) -> None:
+    """Where the alarm finds nothing, too: 6 % against 5 % is within its tolerance."""
+    rules = replace(RULES, latency_tolerance=19.0)
+    for weights in (WEIGHTS, Weights(9500, 500)):
+        world = World(refused=others + 0.011, other_refused=others, weights=weights)
+        said = found(world, rules=rules, seconds=120, every=1.0)
+        assert np.isfinite(said.healthy).mean() <= 0.01 + 1 / MANY
 
 
 @pytest.mark.parametrize("rows", [15_000, 1000])
@@ -150,7 +175,7 @@ def test_what_is_simulated_is_what_is_judged() -> None:
     rng = np.random.default_rng(9)
     judged = judge.begin(RULES, WEIGHTS, same())
     arrays = {n: traffic.wealth.spread(w, (1,)) for n, w in judged.wealth.items()}
-    counts = np.zeros((3, 2), dtype=int)
+    counts = np.zeros((3, 3), dtype=int)
     scores, latency = np.zeros((3, 10), dtype=int), np.zeros((3, len(LATENCY_EDGES) + 1), dtype=int)
     edge = 9
     latency[:, edge], latency[:, edge + 1] = 950, 50  # enough for the edge to be chosen at the first look
@@ -159,7 +184,7 @@ def test_what_is_simulated_is_what_is_judged() -> None:
     judged = judge.look(judged, _seen(0.5, counts, latency, scores))
     assert judged.edge == edge
     for tenth in range(6, 40):
-        events, _ = traffic.events(rng, World(errors=0.004), 0.1, 1)
+        events, _ = traffic.events(rng, World(errors=0.004, refused=0.02, other_refused=0.02), 0.1, 1)
         _count(counts, latency, scores, events, edge)
         judged = judge.look(judged, _seen(tenth / 10, counts, latency, scores))
         arrays = {n: traffic.wealth.after(w, events[n], tenth / 10) for n, w in arrays.items()}
@@ -167,19 +192,20 @@ def test_what_is_simulated_is_what_is_judged() -> None:
     assert judged.wealth["latency"].sums == pytest.approx(arrays["latency"].sums[0])
     assert judged.wealth["latency bound"].sums == pytest.approx(arrays["latency bound"].sums[0])
     first = np.array([1000.0, 0.0, 0.0])
-    assert judged.wealth["error bound"].sums == pytest.approx(
-        arrays["error bound"].sums[0] + judged.wealth["error bound"].gains @ first
-    )
-    assert judged.wealth["errors"].sums == pytest.approx(arrays["errors"].sums[0])
+    for test in judge.RATES:
+        bound = judge.BOUND[test]
+        assert judged.wealth[bound].sums == pytest.approx(arrays[bound].sums[0] + judged.wealth[bound].gains @ first)
+        assert judged.wealth[test].sums == pytest.approx(arrays[test].sums[0])
 
 
 def _count(counts: np.ndarray, latency: np.ndarray, scores: np.ndarray, events: dict, edge: int) -> None:
-    answered, failed, others = events["error bound"][0]
+    well, failed, others = events["error bound"][0]
+    refused, others_refused = events["refusals"][0]
     fast, slow, slow_control = events["latency bound"][0]
     mine, theirs = events["predictions"][0][:10], events["predictions"][0][10:]
-    counts[0] += (answered + failed, failed)
-    counts[1] += (theirs.sum() + others, others)
-    counts[2] += (events[judge.WIDE][0][10:].sum() - theirs.sum(), 0)
+    counts[0] += (well + failed, failed, refused)
+    counts[1] += (theirs.sum() + others + others_refused, others, others_refused)
+    counts[2] += (events[judge.WIDE][0][10:].sum() - theirs.sum(), 0, 0)
     latency[0, edge] += fast
     latency[0, edge + 1] += slow
     latency[1, edge] += theirs.sum() - slow_control
@@ -190,5 +216,6 @@ def _count(counts: np.ndarray, latency: np.ndarray, scores: np.ndarray, events: 
 
 
 def _seen(seconds: float, counts: np.ndarray, latency: np.ndarray, scores: np.ndarray) -> Look:
-    arms = [Arm(*map(int, counts[i]), tuple(latency[i].tolist()), tuple(scores[i].tolist())) for i in range(3)]
+    lists = [(tuple(latency[i].tolist()), tuple(scores[i].tolist())) for i in range(3)]
+    arms = [Arm(int(n), int(e), *lists[i], int(r)) for i, (n, e, r) in enumerate(counts)]
     return Look(seconds, *arms)

@@ -13,6 +13,7 @@ from tests.servers import wait_until
 from tidegate.errors import StoreError
 from tidegate.registry.model import Entry, Registry
 from tidegate.registry.rollouts import ABORTED, PROMOTED, ROLLED_BACK, STEP
+from tidegate.rollout import judge
 from tidegate.rollout import state as machine
 from tidegate.rollout import trial as trials
 from tidegate.rollout.controller import Controller, Seams
@@ -196,6 +197,37 @@ def test_a_trial_that_is_read_back_goes_on_as_if_it_had_never_stopped() -> None:
     one, other = (trials.after(t, controller.state, seen, scores, 0.25) for t in (trial, controller.trial))
     assert json.dumps(trials.as_json(one)) == json.dumps(trials.as_json(other))
     assert trials.judged(one, state) == trials.judged(other, state)
+
+
+def without_refusals(value: Any, key: str = "") -> Any:
+    """What a tidegate that counted no refusals would have kept in this place."""
+    if key == "tallies":
+        cut = {a: {"total": m["total"], **m["last"]} for a, m in value.items()}
+        rows = {a: {k: [*row[:2], *row[3:]] for k, row in m.items()} for a, m in cut.items()}
+        return {a: {"total": m.pop("total"), "last": m} for a, m in rows.items()}
+    if isinstance(value, dict):
+        kept = {k: v for k, v in value.items() if not k.startswith("refus")}
+        return {k: without_refusals(v, k) for k, v in kept.items()}
+    return value
+
+
+def test_a_journal_of_a_tidegate_that_counted_no_refusals_begins_its_step_again_and_spends_no_alpha_twice() -> None:
+    controller, now = played(60)
+    trial = controller.trial
+    assert trial.judgement
+    kept = json.loads(json.dumps(trials.as_json(trial)))
+    older = without_refusals(kept)
+    assert len(older["counts"]["tallies"]["canary"]["total"]) == len(kept["counts"]["tallies"]["canary"]["total"]) - 1
+    read = trials.from_json(older)
+    assert trials.judged(read, controller.state) is None, "nothing is said of the step yet"
+    for _ in range(3):
+        now[0] += 0.25
+        seen = controller.seams.router.observe()
+        read = trials.after(read, controller.state, seen, controller.seams.scores.latest(), 0.25)
+    assert read.judgement
+    assert read.history == judge.then(trial.judgement)
+    assert {*read.judgement.wealth} >= {"refusals", "refusal bound"}
+    assert 0 < read.counts.tally("canary").requests < trial.counts.tally("canary").requests
 
 
 @pytest.mark.parametrize("spoil", [b"", b"x", b"{}", None])

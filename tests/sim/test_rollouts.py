@@ -21,6 +21,7 @@ from tests.sim.world import (
     LATE,
     LOOK,
     MUTE,
+    REFUSING,
     SLOW,
     STARVED,
     Scenario,
@@ -62,7 +63,7 @@ def test_whatever_goes_wrong_no_seed_breaks_a_promise_of_rollouts(quick: None, g
 @pytest.mark.parametrize(
     ("kind", "outcome"),
     [
-        (GOOD, PROMOTED), (FAILING, ROLLED_BACK), (SLOW, ROLLED_BACK), (BOTH, ROLLED_BACK),
+        (GOOD, PROMOTED), (FAILING, ROLLED_BACK), (REFUSING, ROLLED_BACK), (SLOW, ROLLED_BACK), (BOTH, ROLLED_BACK),
         (MUTE, ROLLED_BACK), (STARVED, ROLLED_BACK), (DEAD, ROLLED_BACK),
     ],
 )  # fmt: skip
@@ -120,7 +121,7 @@ def test_one_killed_between_weight_0_and_the_journal_never_gives_traffic_back(qu
 # The store away while the canary fails
 
 
-@pytest.mark.parametrize("kind", [FAILING, SLOW, BOTH])
+@pytest.mark.parametrize("kind", [FAILING, REFUSING, SLOW, BOTH])
 def test_an_outage_of_the_store_does_not_delay_weight_0_by_one_look(quick: None, kind: str) -> None:
     def falls(world: World) -> int:
         return max(i for i, share in enumerate(world.given) if share) + 1
@@ -183,6 +184,12 @@ def test_the_true_judge_promotes_a_good_candidate_and_finds_a_failing_one_at_its
     assert state.outcome == ROLLED_BACK
     assert len([s for s in world.given if s]) <= 3
     assert (machine.ENDED, world.front.weights.get(CANARY)) == (state.phase, None)
+
+
+def test_the_true_judge_takes_a_refusing_candidate_back_at_its_second_look_and_says_so() -> None:
+    world, state = played(Scenario(kind=REFUSING, rate=20_000.0))
+    assert (state.outcome, state.reason.partition(":")[0]) == (ROLLED_BACK, "refusals")
+    assert len([s for s in world.given if s]) <= 3
 
 
 def test_infinity_is_what_never_happens() -> None:

@@ -30,10 +30,10 @@ from tidegate.store.memory import MemoryStore
 
 LOOK = 0.5
 OLD, NEW = Target(1, "sha256:" + "a" * 64), Target(2, "sha256:" + "b" * 64)
-GOOD, FAILING, SLOW, LATE, BOTH, MUTE, STARVED, DEAD = (
-    "good failing slow late-fault both-fail mute starved never-ready".split()
+GOOD, FAILING, REFUSING, SLOW, LATE, BOTH, MUTE, STARVED, DEAD = (
+    "good failing refusing slow late-fault both-fail mute starved never-ready".split()
 )
-BAD = (FAILING, SLOW, BOTH)
+BAD = (FAILING, REFUSING, SLOW, BOTH)
 CANNOT_TELL = (MUTE, STARVED, DEAD)
 KINDS = (GOOD, *BAD, LATE, *CANNOT_TELL)
 
@@ -398,14 +398,15 @@ class Troubled:
 
 def behaviours(scenario: Scenario) -> dict[int, Behaviour]:
     """How each version behaves in a scenario."""
-    old = Behaviour(errors=0.9 if scenario.kind == BOTH else 0.001)
+    old = Behaviour(errors=0.9 if scenario.kind == BOTH else 0.001, refused=0.01)
     new = {
-        FAILING: Behaviour(errors=0.2),
-        SLOW: Behaviour(latency=9_000.0),
+        REFUSING: Behaviour(refused=0.5),
+        FAILING: Behaviour(errors=0.2, refused=0.01),
+        SLOW: Behaviour(latency=9_000.0, refused=0.01),
         BOTH: Behaviour(errors=0.9),
         DEAD: Behaviour(starts=math.inf),
     }
-    return {1: old, 2: new.get(scenario.kind, Behaviour()), 3: Behaviour()}
+    return {1: old, 2: new.get(scenario.kind, Behaviour(refused=0.01)), 3: Behaviour()}
 
 
 def version(target: Target, alias: str) -> Entry:
@@ -544,10 +545,13 @@ def quick_judge() -> Iterator[tuple[str, Any]]:
         rate = control.errors / max(control.requests, 1)
         slow = sum(canary.latency[15:]) > 0.3 * max(canary.requests, 20)  # beyond 7 ms
         fails = canary.errors >= 5 and canary.errors > (3 * rate + 0.02) * canary.requests
+        usual = control.refused / max(control.requests, 1)
+        refuses = canary.refused >= 5 and canary.refused > (3 * usual + 0.02) * canary.requests
         missing = seen.seconds > 5 and canary.requests == 0 and control.requests > 100
         enough = canary.requests >= rules.min_requests and control.requests >= 100 and seen.seconds >= rules.min_seconds
         healthy = enough and canary.errors / max(canary.requests, 1) <= rate + 0.01
-        verdict = judge.ALARM if fails or slow or missing else judge.HEALTHY if healthy else judge.CONTINUE
+        healthy = healthy and canary.refused / max(canary.requests, 1) <= usual + 0.03
+        verdict = judge.ALARM if fails or refuses or slow or missing else judge.HEALTHY if healthy else judge.CONTINUE
         return replace(made, verdict=verdict, seen=seen)
 
     yield "begin", begin

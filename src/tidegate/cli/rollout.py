@@ -58,7 +58,8 @@ def command() -> None:
 @click.option("--rollback-window", metavar="TIME",
               help="How long the version before stays warm and is judged against; the policy's by default.")  # fmt: skip
 @click.option("--max-error-increase", type=float, metavar="SHARE",
-              help="How much higher than the control's its error rate may be; the policy's by default.")  # fmt: skip
+              help="How much higher than the control's its error rate may be, and its share of 4xx by twice that; "
+                   "the policy's by default.")  # fmt: skip
 @click.option("--latency-tolerance", type=float, metavar="SHARE",
               help="How many more slow answers it may give, such as 0.25; the policy's by default.")  # fmt: skip
 @click.option("--rate", type=click.FloatRange(1e-6), metavar="N", help="Requests a second to expect; else measured.")

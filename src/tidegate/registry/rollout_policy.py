@@ -5,8 +5,9 @@
     [rollout]
     steps = [5, 25, 50, 100]      # % of live traffic, each more than the one before; [100] alone is blue/green
     alpha = 0.01                  # of the whole rollout: how often an equal version may be rolled back
-    max_error_increase = 0.005    # promoted only when its error rate is shown to be no more than this above the other's
-    error_tolerance = 0.25        # rolled back when its error rate is shown to be more than 25 % above the other's
+    max_error_increase = 0.005    # promoted only when its error rate is shown to be no more than this above the other's,
+                                  # and its share of 4xx no more than twice this
+    error_tolerance = 0.25        # rolled back when its error rate, or share of 4xx, is shown to be over 25 % above the other's
     latency_tolerance = 0.25      # the same for the share of requests slower than the other's 95th percentile
     prediction_tolerance = 0.25   # the same for each bin of the predictions, against what the gate saw
     min_requests = 500            # a step ends well on no fewer requests of the candidate

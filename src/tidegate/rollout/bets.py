@@ -26,6 +26,7 @@ import numpy as np
 
 RATIOS = (1.3, 1.7, 2.5, 4.0, 8.0, 20.0, 100.0, 1000.0)
 STAKES = (0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 0.95, 1.0)
+FINE = (0.001, 0.003, *STAKES)
 BIN_RATIOS = (1.7, 6.0, 0.5)
 SHIFTS = (0.2, 0.4, 0.8, 1.6)
 _NORMAL = NormalDist()
@@ -46,14 +47,14 @@ def ratio(odds: float, tolerance: float, most: float = RATIOS[-1]) -> np.ndarray
     return np.stack([np.log(r * (1 + k) / (1 + k * r)), np.log((1 + k) / (1 + k * r))], axis=1)
 
 
-def difference(odds: float, margin: float | np.ndarray) -> np.ndarray:
+def difference(odds: float, margin: float | np.ndarray, stakes: Sequence[float] = STAKES) -> np.ndarray:
     """Return the gains of bets that the canary's rate is less than ``margin`` above the control's.
 
     Returns:
         ``[..., m, 3]``: at a canary's request without the event, at one with it, at an event of the control; the leading
         axes are those of ``margin``.
     """
-    s, d = np.array(STAKES), np.asarray(margin)[..., None]
+    s, d = np.array(stakes), np.asarray(margin)[..., None]
     return np.stack(np.broadcast_arrays(np.log1p(s * d), np.log1p(s * (d - 1)), np.log1p(s * odds)), axis=-1)
 
 

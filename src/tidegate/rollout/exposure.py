@@ -2,7 +2,7 @@
 
 Rules:
 
-* A step needs as many requests of the canary as make both bounds of the judge hold, for a canary with the live rates of
+* A step needs as many requests of the canary as make all bounds of the judge hold, for a canary with the live rates of
   now; ``CAUTION`` standard errors to its disadvantage are put on each count of events, so that most healthy canaries
   need no more. With no errors and no slow answers the figure is exact.
 * It needs ``min_requests`` and ``min_time`` too.
@@ -18,15 +18,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from tidegate.errors import UsageError
+from tidegate.rollout.bets import STAKES
 from tidegate.rollout.judge import (
+    PARTS,
     SETTLE,
     SLOW_SHARE,
-    TESTS,
     Rules,
     Weights,
     log_wealth,
+    margins,
     percentile,
     share,
+    stakes,
 )
 from tidegate.rollout.router import Tally
 
@@ -41,12 +44,14 @@ class Live:
     Attributes:
         rate: requests a second, of all arms.
         errors: the share of them that fail.
-        slow: the share slower than the edge that the judge would choose.
+        slow: the share of answers slower than the edge that the judge would choose.
+        refused: the share of requests that are refused.
     """
 
     rate: float
     errors: float = 0.0
     slow: float = SLOW_SHARE
+    refused: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Need:
         requests: of the canary.
         seconds: until it has had them, and the step its least time.
         rate: requests a second of the canary.
-        reason: what needs most: ``error bound``, ``latency bound``, ``min_requests`` or ``min_time``.
+        reason: what needs most: a bound of the judge, ``min_requests`` or ``min_time``.
     """
 
     requests: int
@@ -75,8 +80,8 @@ def live(tally: Tally, seconds: float) -> Live:
     """Return what traffic is like from what stable counted in some time before the rollout."""
     answered = sum(tally.latency)
     slow = sum(tally.latency[percentile(tally.latency) + 1 :]) / answered if answered else SLOW_SHARE
-    errors = tally.errors / tally.requests if tally.requests else 0.0
-    return Live(tally.requests / seconds, errors, slow)
+    asked = max(1, tally.requests)
+    return Live(tally.requests / seconds, tally.errors / asked, slow, tally.refused / asked)
 
 
 def needs(rules: Rules, steps: Sequence[Weights], now: Live) -> tuple[Need, ...]:
@@ -105,51 +110,56 @@ def check(rules: Rules, steps: Sequence[Weights], now: Live) -> tuple[Need, ...]
 
 
 def _need(rules: Rules, weights: Weights, number: int, now: Live) -> Need:
-    threshold = -math.log(share(rules, number) / len(TESTS))
+    threshold = -math.log(share(rules, number) / PARTS)
     whole, others = weights.canary + weights.control + weights.stable, weights.control + weights.stable
     odds = weights.canary / others if others else 0.0
-    margin = rules.max_error_increase + (0.0 if others else now.errors)
-    wanted = {"min_requests": rules.min_requests, "error bound": _until(odds, margin, now.errors, threshold)}
+    margin, wanted = margins(rules), {"min_requests": rules.min_requests}
+    for bound, rate in (("error bound", now.errors), ("refusal bound", now.refused)):
+        above = margin[bound] + (0.0 if others else rate)
+        wanted[bound] = _until(odds, above, rate, threshold, stakes(bound))
     if weights.is_even:
         near = weights.canary / weights.control
         settling = math.ceil(SETTLE * near)
-        wanted["latency bound"] = settling + _until(near, SLOW_SHARE * rules.latency_tolerance, now.slow, threshold)
+        wanted["latency bound"] = settling + _until(near, margin["latency bound"], now.slow, threshold)
     reason = max(wanted, key=lambda name: wanted[name])
-    rate = now.rate * weights.canary / whole
-    seconds = wanted[reason] / rate if rate else math.inf
+    pace = now.rate * weights.canary / whole
+    seconds = wanted[reason] / pace if pace else math.inf
     if seconds < rules.min_seconds:
-        return Need(wanted[reason], rules.min_seconds, rate, "min_time")
-    return Need(wanted[reason], seconds, rate, reason)
+        return Need(wanted[reason], rules.min_seconds, pace, "min_time")
+    return Need(wanted[reason], seconds, pace, reason)
 
 
-def _until(odds: float, margin: float, event_rate: float, threshold: float) -> int:
+def _until(odds: float, margin: float, event_rate: float, threshold: float, of: tuple[float, ...] = STAKES) -> int:
     """The canary's requests until a bound holds; ``MOST`` if it takes more."""
     enough = 1
-    while enough < MOST and not _holds(enough, odds, margin, event_rate, threshold):
+    while enough < MOST and not _holds(enough, odds, margin, event_rate, threshold, of):
         enough *= 2
     low = enough // 2
     while enough - low > 1:
         middle = (low + enough) // 2
-        if _holds(middle, odds, margin, event_rate, threshold):
+        if _holds(middle, odds, margin, event_rate, threshold, of):
             enough = middle
         else:
             low = middle
     return enough
 
 
-def _holds(requests: int, odds: float, margin: float, event_rate: float, threshold: float) -> bool:
+def _holds(
+    requests: int, odds: float, margin: float, event_rate: float, threshold: float, of: tuple[float, ...]
+) -> bool:
     mine = requests * event_rate
     mine += CAUTION * math.sqrt(mine)
     others = requests * event_rate / odds if odds else 0.0
     others = max(0.0, others - CAUTION * math.sqrt(others))
     counts = np.array([requests - min(mine, requests), min(mine, requests), others])
-    return bool(log_wealth(odds, np.array([margin]), counts)[0] >= threshold)
+    return bool(log_wealth(odds, np.array([margin]), counts, of)[0] >= threshold)
 
 
 def _knob(reason: str) -> str:
-    margins = {"error bound": "--max-error-increase", "latency bound": "--latency-tolerance"}
-    if reason in margins:
-        return f"--step, {margins[reason]} or --deadline"
+    errors = "--max-error-increase"
+    options = {"error bound": errors, "refusal bound": errors, "latency bound": "--latency-tolerance"}
+    if reason in options:
+        return f"--step, {options[reason]} or --deadline"
     return f"--step or --deadline, or lower {reason} of the policy"
 
 

@@ -8,34 +8,40 @@ hypothesis is true, the wealth ever reaches 1/alpha with probability alpha at mo
 Rules:
 
 * A step compares the *canary* with its *control*: the baseline (a fresh process of the stable version with the canary's
-  weight), or stable itself at half of the traffic and more. Errors and predictions are also compared with stable beside
-  a baseline, as one arm with it: an error is an error, and a prediction does not depend on the load. Latency does: it is
-  compared only where the canary has no more traffic than its control, and not where nearly all is its own.
+  weight), or stable itself at half of the traffic and more. Errors, refusals and predictions are also compared with
+  stable beside a baseline, as one arm with it: an error is an error, and a prediction does not depend on the load.
+  Latency does: it is compared only where the canary has no more traffic than its control, and not where nearly all is
+  its own.
 * There is one alpha for a rollout: the chance that a canary as good as its control is ever rolled back by a test. It is
-  split evenly over ``steps`` and the watch after them, and each share over five tests: three alarms and two bounds. A
-  step that is begun again, and a watch after the watch, take half of what is left of the last share.
+  split evenly over ``steps`` and the watch after them, and each share in five: one for each alarm, and one for the
+  bounds. Each bound may use that one whole: they take no traffic away, and a canary beyond one margin is promoted only
+  if the bound on that margin errs. A step that is begun again, and a watch after the watch, take half of what is left of
+  the last share.
 * *alarm*: a wealth reached its threshold. The hypotheses are: the canary's error rate is at most ``1 + error_tolerance``
-  times the control's; the share of its answers slower than the control's 95th percentile at most ``1 +
-  latency_tolerance`` times the control's; its predictions are spread as the table from the gate makes of the control's
-  predictions of this moment, each bin within ``prediction_tolerance`` and what the table itself may be wrong by.
+  times the control's; so is its share of refusals (4xx: bad requests of clients are spread over the arms at random); the
+  share of its answers slower than the control's 95th percentile at most ``1 + latency_tolerance`` times the control's;
+  its predictions are spread as the table from the gate makes of the control's predictions of this moment, each bin
+  within ``prediction_tolerance`` and what the table itself may be wrong by.
 * The 95th percentile is the edge of the histogram that is nearest to it in the control's first ``SETTLE`` answers; it is
   not changed in the step, and only later answers count.
 * At one look the logarithm of a wealth on latency or predictions grows by ``BURST`` at most: answers are slow in bursts
   when a process waits for the machine, in either arm, and rows of one request are alike. One burst is no evidence.
-  Looks 0.1 s apart are assumed; errors have no such limit.
+  Looks 0.1 s apart are assumed; errors and refusals have no such limit.
 * Stable counts predictions of requests that no candidate can get (large bodies, for example). Its predictions are used
   while its rows for each of its requests are as many as the baseline's, to ``ALIKE``, up to the look before; those of
   the baseline always. What counts is the mean of both wealths.
 * *alarm* too: data is missing for ``patience`` seconds. An arm has less than half of the requests that its weight gives
-  it, an arm that answers counts no predictions, counts go backwards, are no counts, or are in other bins than the table.
+  it, an arm that answers (a refusal is none) counts no predictions, counts go backwards, are no counts, or are in other
+  bins than the table.
 * *healthy*: nothing is missing, no alarm's e-value is 10 or more (a suspicion), the canary has ``min_requests`` and
-  ``min_seconds``, and both bounds hold: the upper bound of (canary's error rate - control's) is below
-  ``max_error_increase``, that of (canary's slow share - control's) below ``latency_tolerance`` times 5 %. Both are
-  anytime-valid and need evidence: n requests without error are some.
+  ``min_seconds``, and all bounds hold: the upper bound of (canary's error rate - control's) is below
+  ``max_error_increase``, that of (canary's share of refusals - control's) below ``REFUSED`` times that, and that of
+  (canary's slow share - control's) below ``latency_tolerance`` times 5 %. All are anytime-valid and need evidence: n
+  requests without error are some.
 * *continue*: all else. "Cannot tell" is never healthy.
 * An alarm stays. ``healthy`` is said of one look.
-* Without a control (weight 0) only errors are judged, against what the control had in the steps before:
-  an alarm where the canary's rate is above it by more than ``max_error_increase``.
+* Without a control (weight 0) only errors and refusals are judged, against what the control had in the steps before:
+  an alarm where the canary's rate is above it by more than the margin of its bound.
 * A look that is not later than the one before changes nothing, and is never healthy.
 
 Counts belong to one step: they begin at 0 with it, in all arms, and its weights do not change.
@@ -56,7 +62,12 @@ from tidegate.rollout.wealth import Wealth, after
 from tidegate.rollout.wealth import begin as stake
 
 CONTINUE, ALARM, HEALTHY = "continue", "alarm", "healthy"
-TESTS = ("errors", "latency", "predictions", "error bound", "latency bound")
+ALARMS = ("errors", "refusals", "latency", "predictions")
+BOUND = {"errors": "error bound", "refusals": "refusal bound", "latency": "latency bound"}
+TESTS = (*ALARMS, *BOUND.values())
+PARTS = len(ALARMS) + 1  # of alpha: the bounds use the same one
+RATES = ("errors", "refusals")  # shares of requests, which do not depend on the load
+REFUSED = 2.0  # the margin of refusals by that of errors: most are their clients' own mistakes, and they are many
 SETTLE, SLOW_SHARE, BURST, ALIKE = 100, 0.05, 1.0, 0.02
 SUSPECT = math.log(10)
 WIDE = "predictions with stable"
@@ -117,6 +128,7 @@ class Arm:
     errors: int = 0
     latency: tuple[int, ...] = ()
     predictions: tuple[int, ...] = ()
+    refused: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,11 +149,13 @@ class History:
         begun: how often a step was begun.
         requests: of the controls.
         errors: among them.
+        refused: among them.
     """
 
     begun: int = 0
     requests: int = 0
     errors: int = 0
+    refused: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +183,17 @@ def share(rules: Rules, begun: int) -> float:
     return whole if begun < rules.steps else whole / 2 ** (begun - rules.steps + 1)
 
 
+def margins(rules: Rules) -> dict[str, float]:
+    """Return by how much the canary's rate may be above the control's, by bound."""
+    most = rules.max_error_increase
+    return {"error bound": most, "refusal bound": REFUSED * most, "latency bound": SLOW_SHARE * rules.latency_tolerance}
+
+
+def stakes(bound: str) -> tuple[float, ...]:
+    """Return the stakes of a bound: where every fifth request is refused, only small ones do not lose all to chance."""
+    return bets.FINE if bound == "refusal bound" else bets.STAKES
+
+
 def begin(
     rules: Rules,
     weights: Weights,
@@ -184,7 +209,7 @@ def begin(
             predictions are not judged.
         history: of the rollout.
     """
-    part = share(rules, history.begun) / len(TESTS)
+    part = share(rules, history.begun) / PARTS
     counts = tuple(tuple(int(n) for n in row) for row in table) if table is not None else None
     made = Judgement(rules, weights, history, dict.fromkeys(TESTS, part), counts, {})
     return replace(made, wealth=_wealth(made))
@@ -194,7 +219,8 @@ def then(judgement: Judgement) -> History:
     """Return the history with a step that is over."""
     pool = _pool(judgement.seen)
     used = judgement.history
-    return History(used.begun + 1, used.requests + pool.requests, used.errors + pool.errors)
+    requests, errors = used.requests + pool.requests, used.errors + pool.errors
+    return History(used.begun + 1, requests, errors, used.refused + pool.refused)
 
 
 def look(judgement: Judgement, seen: Look) -> Judgement:
@@ -216,13 +242,12 @@ def _wealth(judgement: Judgement) -> dict[str, Wealth]:
     if not weights.control:
         return _without_control(judgement)
     near, all_ = weights.canary / weights.control, weights.canary / (weights.control + weights.stable)
-    made = {
-        "errors": _even(bets.ratio(all_, rules.error_tolerance), rules.horizon),
-        "error bound": _even(bets.difference(all_, rules.max_error_increase)),
-    }
+    made = {rate: _even(bets.ratio(all_, rules.error_tolerance), rules.horizon) for rate in RATES}
+    for bound in (BOUND[rate] for rate in RATES):
+        made[bound] = _even(bets.difference(all_, margins(rules)[bound], stakes(bound)))
     if weights.is_even:
         made["latency"] = _even(bets.ratio(near, rules.latency_tolerance, 1 / SLOW_SHARE), rules.horizon, BURST)
-        made["latency bound"] = _even(bets.difference(near, SLOW_SHARE * rules.latency_tolerance), cap=BURST)
+        made["latency bound"] = _even(bets.difference(near, margins(rules)["latency bound"]), cap=BURST)
     if judgement.table is not None:
         made["predictions"] = _of_predictions(judgement, near)
         if weights.stable:
@@ -240,14 +265,15 @@ def _of_predictions(judgement: Judgement, odds: float) -> Wealth:
 
 
 def _without_control(judgement: Judgement) -> dict[str, Wealth]:
-    rules, used = judgement.rules, judgement.history
-    rate, spread = used.errors / max(1, used.requests), 3 * math.sqrt(used.errors) / max(1, used.requests)
-    above = min(0.5, rate + spread + rules.max_error_increase)
-    least = min(0.5, max(0.0, rate - spread) + rules.max_error_increase)
-    return {
-        "errors": _even(bets.reference(above), rules.horizon),
-        "error bound": _even(bets.difference(0.0, least)),
-    }
+    rules, used, made = judgement.rules, judgement.history, {}
+    for test, events in (("errors", used.errors), ("refusals", used.refused)):
+        bound = BOUND[test]
+        rate, spread = events / max(1, used.requests), 3 * math.sqrt(events) / max(1, used.requests)
+        above = min(0.5, rate + spread + margins(rules)[bound])
+        least = min(0.5, max(0.0, rate - spread) + margins(rules)[bound])
+        made[test] = _even(bets.reference(above), rules.horizon)
+        made[bound] = _even(bets.difference(0.0, least, stakes(bound)))
+    return made
 
 
 def _even(gains: np.ndarray, horizon: float = 0.0, cap: float = math.inf) -> Wealth:
@@ -266,14 +292,14 @@ def _grown(judgement: Judgement, seen: Look) -> Judgement:
 
 
 def _events(judgement: Judgement, seen: Look) -> dict[str, np.ndarray]:
-    before = judgement.seen
+    before, found = judgement.seen, {}
     requests = seen.canary.requests - before.canary.requests
-    failed = seen.canary.errors - before.canary.errors
-    others = _pool(seen).errors - _pool(before).errors
-    found = {"error bound": np.array([requests - failed, failed, others])}
-    found["errors"] = np.array([failed, others])
+    for test, counts in _rated(seen).items():
+        own, others = counts - _rated(before)[test]
+        found[BOUND[test]] = np.array([requests - own, own, others])
+        found[test] = found[BOUND[test]][1:] if judgement.weights.control else found[BOUND[test]][:2]
     if not judgement.weights.control:
-        return {"errors": found["error bound"][:2], "error bound": found["error bound"]}
+        return found
     if judgement.edge is not None:
         fast, slow, _, control = _slow(judgement, seen, judgement.edge)
         found |= {"latency": np.array([slow, control]), "latency bound": np.array([fast, slow, control])}
@@ -286,6 +312,12 @@ def _events(judgement: Judgement, seen: Look) -> dict[str, np.ndarray]:
             pooled = _minus(_pool(seen).predictions, _pool(before).predictions, rows)
             found[WIDE] = np.concatenate([mine, pooled])
     return found
+
+
+def _rated(seen: Look) -> dict[str, np.ndarray]:
+    """The events of each rate: the canary's, the others'."""
+    mine, others = seen.canary, _pool(seen)
+    return {"errors": np.array([mine.errors, others.errors]), "refusals": np.array([mine.refused, others.refused])}
 
 
 def _alike(before: Look) -> bool:
@@ -317,7 +349,8 @@ def _pool(seen: Look) -> Arm:
     a, b = seen.control, seen.stable
     length = max(len(a.predictions), len(b.predictions))
     predictions = _counts(a.predictions, length) + _counts(b.predictions, length)
-    return Arm(a.requests + b.requests, a.errors + b.errors, (), tuple(int(n) for n in predictions))
+    counts = tuple(int(n) for n in predictions)
+    return Arm(a.requests + b.requests, a.errors + b.errors, (), counts, a.refused + b.refused)
 
 
 def _minus(now: Sequence[int], before: Sequence[int], length: int) -> np.ndarray:
@@ -337,18 +370,18 @@ def _unusable(judgement: Judgement, seen: Look) -> str:
     for name, now, before in pairs:
         if now.latency and len(now.latency) != len(LATENCY_EDGES) + 1:
             return f"the latency of {name} is counted in {len(now.latency)} bins, not {len(LATENCY_EDGES) + 1}"
-        values = (now.requests, now.errors, *now.latency, *now.predictions)
+        values = (now.requests, now.errors, now.refused, *now.latency, *now.predictions)
         if any(isinstance(v, bool) or not isinstance(v, int | np.integer) or v < 0 for v in values):
             return f"the counts of {name} are no counts"
-        if now.errors > now.requests:
-            return f"{name} has more errors than requests"
+        if now.errors + now.refused > now.requests:
+            return f"{name} has more errors and refusals than requests"
         if _shorter(now, before):
             return f"the counts of {name} went backwards"
     return _other_bins(judgement, seen)
 
 
 def _shorter(now: Arm, before: Arm) -> bool:
-    if now.requests < before.requests or now.errors < before.errors:
+    if now.requests < before.requests or now.errors < before.errors or now.refused < before.refused:
         return True
     lists = ((now.latency, before.latency), (now.predictions, before.predictions))
     return any(b and (len(a) != len(b) or any(x < y for x, y in zip(a, b, strict=True))) for a, b in lists)
@@ -376,11 +409,15 @@ def _absent(judgement: Judgement, seen: Look) -> str:
     if judgement.table is None or not weights.control:
         return ""
     for name, now, then_ in (("canary", seen.canary, before.canary), ("control", seen.control, before.control)):
-        answered = (now.requests - now.errors) - (then_.requests - then_.errors)
+        answered = _answered(now) - _answered(then_)
         rows = sum(now.predictions) - sum(then_.predictions)
         if answered >= ENOUGH and rows < answered / 2:
             return f"{name} answered {answered} requests and counts {rows} predictions"
     return ""
+
+
+def _answered(arm: Arm) -> int:
+    return arm.requests - arm.errors - arm.refused
 
 
 def _missing(judgement: Judgement, seconds: float, why: str) -> Judgement:
@@ -425,11 +462,14 @@ def _alarms(judgement: Judgement, now: Mapping[str, float]) -> list[Finding]:
 def _compared(judgement: Judgement) -> dict[str, str]:
     rules, pool, seen = judgement.rules, _pool(judgement.seen), judgement.seen
     fast, slow, control_fast, control_slow = judgement.answered
-    errors = f"{_rate(seen.canary.errors, seen.canary.requests)}, the control's {_rate(pool.errors, pool.requests)}"
+    mine = seen.canary
+    errors = f"{_rate(mine.errors, mine.requests)}, the control's {_rate(pool.errors, pool.requests)}"
+    refused = f"{_rate(mine.refused, mine.requests)}, the control {_rate(pool.refused, pool.requests)}"
     late = f"the canary's {_rate(slow, fast + slow)}, the control's {_rate(control_slow, control_fast + control_slow)}"
     rows = f"{sum(seen.canary.predictions)} predictions of the canary, {sum(seen.control.predictions)} of the control"
     return {
         "errors": f"the canary's error rate is {errors} (tolerance {rules.error_tolerance:.0%})",
+        "refusals": f"the canary refuses (4xx) {refused} (tolerance {rules.error_tolerance:.0%})",
         "latency": f"slow answers: {late} (tolerance {rules.latency_tolerance:.0%})",
         "predictions": f"{rows} (tolerance {rules.prediction_tolerance:.0%})",
     }
@@ -453,58 +493,59 @@ def logs(judgement: Judgement) -> dict[str, np.ndarray]:
 
 
 def _bounds(judgement: Judgement, now: Mapping[str, float]) -> list[Finding]:
-    rules, canary = judgement.rules, judgement.seen.canary
-    errors = np.array([canary.requests - canary.errors, canary.errors, _pool(judgement.seen).errors])
-    found = [_bound(judgement, now["error bound"], "error bound", errors, rules.max_error_increase)]
+    requests, counts = judgement.seen.canary.requests, {}
+    for test, (own, others) in _rated(judgement.seen).items():
+        counts[BOUND[test]] = np.array([requests - own, own, others])
     if judgement.weights.is_even:
         fast, slow, _, control = judgement.answered
-        margin = SLOW_SHARE * rules.latency_tolerance
-        found.append(_bound(judgement, now["latency bound"], "latency bound", np.array([fast, slow, control]), margin))
-    return found
+        counts["latency bound"] = np.array([fast, slow, control])
+    return [_bound(judgement, now[test], test, of_step) for test, of_step in counts.items()]
 
 
-def _bound(judgement: Judgement, log: float, test: str, counts: np.ndarray, margin: float) -> Finding:
-    weights, pooled = judgement.weights, test == "error bound"
-    others = weights.control + (weights.stable if pooled else 0.0)
+def _bound(judgement: Judgement, log: float, test: str, counts: np.ndarray) -> Finding:
+    weights, margin = judgement.weights, margins(judgement.rules)[test]
+    others = weights.control + (0.0 if test == "latency bound" else weights.stable)
     threshold = -math.log(judgement.alphas[test])
-    bound = upper_bound(weights.canary / others if others else 0.0, counts, threshold)
+    bound = upper_bound(weights.canary / others if others else 0.0, counts, threshold, stakes(test))
     outcome = PASS if log >= threshold else CANNOT_TELL
     text = f"{test}: the canary's rate is at most {bound:.3%} above the control's (margin {margin:.3%})"
     numbers = (("bound", bound), ("margin", margin), ("e_value", _exp(log)), ("threshold", _exp(threshold)))
     return Finding(outcome, text, numbers)
 
 
-def upper_bound(odds: float, counts: np.ndarray, threshold: float) -> float:
+def upper_bound(odds: float, counts: np.ndarray, threshold: float, of: tuple[float, ...] = bets.STAKES) -> float:
     """Return the anytime-valid upper bound of (canary's rate - control's), to 1 % of it.
 
     Args:
         odds: the canary's weight by the control's.
         counts: canary's requests without the event and with it, the control's with it.
         threshold: of the logarithm of the wealth.
+        of: the stakes.
     """
     low, high = 1e-5, 1.0
     for _ in range(2):
-        margins = np.geomspace(low, high, 40)
-        passed = log_wealth(odds, margins, counts) >= threshold
+        tried = np.geomspace(low, high, 40)
+        passed = log_wealth(odds, tried, counts, of) >= threshold
         if not passed.any():
             return 1.0
         at = int(np.argmax(passed))
-        low, high = float(margins[max(at - 1, 0)]), float(margins[at])
+        low, high = float(tried[max(at - 1, 0)]), float(tried[at])
     return high
 
 
-def log_wealth(odds: float, margins: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def log_wealth(odds: float, above: np.ndarray, counts: np.ndarray, of: tuple[float, ...] = bets.STAKES) -> np.ndarray:
     """Return the logarithm of the wealth of bets that the canary's rate is less than each margin above the control's.
 
     Args:
         odds: see ``upper_bound``.
-        margins: ``[k]``.
+        above: the margins, ``[k]``.
         counts: see ``upper_bound``.
+        of: the stakes.
 
     Returns:
         ``[k]``.
     """
-    gains = np.maximum(bets.difference(odds, margins), -1e9)  # a stake that one event takes whole stays a number
+    gains = np.maximum(bets.difference(odds, above, of), -1e9)  # a stake that one event takes whole stays a number
     sums = gains @ counts
     top = sums.max(1)
     return np.asarray(top + np.log(np.exp(sums - top[:, None]).mean(1)))

@@ -24,7 +24,7 @@ from tidegate.rollout.router import BASELINE, CANARY, STABLE, Observation
 from tidegate.rollout.state import ALARM, GIVEN, SHADOW, Judged, State
 from tidegate.rollout.wealth import Wealth
 
-_SHOWING = ("error bound", "latency bound", "exposure")  # what a promotion needs
+_SHOWING = (*judge.BOUND.values(), "exposure")  # what a promotion needs
 Table = tuple[tuple[int, ...], ...]
 
 
@@ -132,7 +132,7 @@ def _look(trial: Trial, control: str) -> Look:
 
 def _arm(counts: Counts, arm: str) -> judge.Arm:
     tally = counts.tally(arm)
-    return judge.Arm(tally.requests, tally.errors, tally.latency, counts.predictions(arm))
+    return judge.Arm(tally.requests, tally.errors, tally.latency, counts.predictions(arm), tally.refused)
 
 
 def judged(trial: Trial, state: State) -> Judged | None:
@@ -190,7 +190,7 @@ def from_json(body: Mapping[str, Any]) -> Trial:
     Raises:
         KeyError, TypeError, ValueError: it is none.
     """
-    return Trial(
+    trial = Trial(
         _rows(body["table"]),
         _counts(body["counts"]),
         History(**body["history"]),
@@ -198,6 +198,13 @@ def from_json(body: Mapping[str, Any]) -> Trial:
         float(body["seconds"]),
         _judgement(body["judgement"]) if body["judgement"] else None,
     )
+    return trial if "refused" in body["history"] else _begun_again(trial)
+
+
+def _begun_again(trial: Trial) -> Trial:
+    """A journal of a tidegate that counted no refusals: its step begins again, and so do counts, in other columns."""
+    bins = {arm: len(meter.total) for arm, meter in trial.counts.scores.items()}
+    return replace(trial, counts=counting.begin(bins), key=("", -1))
 
 
 def _counts(body: Mapping[str, Any]) -> Counts:
@@ -266,7 +273,8 @@ def _seen(body: Mapping[str, Any]) -> Look:
 
 
 def _counted(body: Mapping[str, Any]) -> judge.Arm:
-    return judge.Arm(body["requests"], body["errors"], tuple(body["latency"]), tuple(body["predictions"]))
+    lists = tuple(body["latency"]), tuple(body["predictions"])
+    return judge.Arm(body["requests"], body["errors"], *lists, body.get("refused", 0))
 
 
 def _rows(table: Any) -> Table | None:
