@@ -318,6 +318,20 @@ FAULTS = (
         "tests/rollout/test_judge.py tests/rollout/test_wealth.py tests/rollout/test_judge_statistics.py",
     ),
     Fault(
+        "judge: promote whatever is refused",
+        "rollout/judge.py",
+        "REFUSED = 2.0",
+        "REFUSED = 200.0",
+        "tests/rollout/test_judge_statistics.py",
+    ),
+    Fault(
+        "front: take what is refused for answers",
+        "rollout/front/configuration.py",
+        "    http-response track-sc1 int({REFUSED}) table tally_{arm} if {drawn}refused\n",
+        "",
+        "tests/rollout/front/test_shield.py",
+    ),
+    Fault(
         "judge: give every step all of alpha",
         "rollout/judge.py",
         "    whole = rules.alpha / (rules.steps + 1)",
