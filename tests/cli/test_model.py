@@ -39,6 +39,19 @@ def test_models_are_listed_and_a_version_shows_why_it_may_be_served(project: Pat
     assert (body["version"], body["aliases"]) == (2, ["champion"])
 
 
+def test_what_only_reads_makes_no_store_where_its_name_is_mistyped(project: Path) -> None:
+    for words in (
+        ["model", "ls"],
+        ["model", "show", "m"],
+        ["runs", "ls"],
+        ["audit", "verify"],
+        ["rollout", "history", "m"],
+    ):
+        said = tidegate(project, *words, "--store", "stroe")
+        assert said.code in (0, 2), said.err
+        assert not (project / "stroe").exists(), words
+
+
 def test_promoting_moves_the_alias_once_and_the_ledger_verifies(project: Path) -> None:
     assert "m@champion is now version 1" in good(tidegate(project, "model", "promote", "m:1"))
     assert "m@champion already was version 1" in good(tidegate(project, "model", "promote", "m:1"))

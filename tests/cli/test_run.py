@@ -153,7 +153,9 @@ def test_a_failed_step_is_told_in_fifteen_lines_with_the_authors_frame_and_what_
         (["model", "promote", "iris:1"], 2, "no version"),
         (["serve", "iris"], 2, "no version"),
         (["gate", "check", "none.toml", "none.json"], 2, "none"),
-        (["model", "ls", "--store", "/proc/none"], 3, "cannot open the store"),
+        (["model", "ls", "--store", "/proc/none"], 0, "no model is registered in /proc/none"),
+        (["model", "ls", "--store", "pyproject.toml"], 3, "cannot open the store"),
+        (["run", "pipeline.py", "--store", "/proc/none"], 3, "in /proc/none: No such file or directory"),
         (["run", "pipeline.py", "--store", "s3://b/x"], 3, "tidegate doctor"),
     ],
 )  # fmt: skip

@@ -140,7 +140,7 @@ def test_a_store_on_a_file_system_made_read_only_is_read_and_refuses_writes(tmp_
             lambda: store.put_new("new", b"x"),
             lambda: store.move("k", "l"),
             lambda: store.delete("k"),
-            lambda: LocalStore(small / "new"),
+            lambda: LocalStore(small / "new").put("k", b"x"),
         ]
         for write in refused:
             with pytest.raises(StoreError, match="Read-only"):

@@ -38,7 +38,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
     store = LocalStore(tmp_path / "s")
-    (store.root / "mlflow").mkdir()
+    (store.root / "mlflow").mkdir(parents=True)
     shutil.copy(database, store.root / "mlflow")
     runs = Runs(store)
     runs.create(RunRecord("run-1", "p", "sha256:plan", {"seed": 1, "name": "x"}, commit="c" * 40, user="me"))

@@ -32,6 +32,7 @@ class Recorder(RealDisk):
 def test_bytes_are_durable_before_their_name_and_the_name_before_the_answer(tmp_path: Path) -> None:
     disk = Recorder()
     store = LocalStore(tmp_path / "s", disk)
+    store.put("first", b"x")  # which also makes the store
     disk.calls.clear()
     store.put_new("a/b", b"x")
     assert disk.calls == ["create", "write", "fsync", "mkdir", "fsync_folder", "fsync_folder", "link", "fsync_folder"]
@@ -107,11 +108,40 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged_and_leaves_nothing_h
 
 
 def test_what_killed_writers_left_long_ago_is_swept(tmp_path: Path) -> None:
-    LocalStore(tmp_path)
+    LocalStore(tmp_path).put("k", b"x")
     old, fresh = tmp_path / "tmp" / "old", tmp_path / "tmp" / "fresh"
     old.write_bytes(b"x")
     fresh.write_bytes(b"x")
     os.utime(old, (0, 0))
-    LocalStore(tmp_path)
+    LocalStore(tmp_path).put("k", b"y")
     assert not old.exists()
     assert fresh.exists()
+
+
+def test_reading_makes_nothing_and_the_first_write_makes_the_store(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "some" / "store")
+    with pytest.raises(NotFound):
+        store.get("a/k")
+    with pytest.raises(NotFound):
+        list(store.chunks("a/k"))
+    assert (store.find("a/k"), list(store.list("")), list(store.list("a"))) == (None, [], [])
+    store.delete("a/k")
+    assert list(tmp_path.iterdir()) == []
+    store.put("a/k", b"x")
+    assert {f.name for f in (tmp_path / "some" / "store").iterdir()} == {".gitignore", "tmp", "a"}
+
+
+READING: list[Callable[[LocalStore], object]] = [
+    lambda s: s.get("a/k"),
+    lambda s: s.find("a/k"),
+    lambda s: list(s.list("")),
+    lambda s: list(s.list("a")),
+]
+
+
+@pytest.mark.parametrize("read", READING)
+def test_a_file_is_no_store_without_keys(tmp_path: Path, read: Callable[[LocalStore], object]) -> None:
+    (tmp_path / "file").touch()
+    for root in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(StoreError, match="cannot open the store"):
+            read(LocalStore(root))

@@ -39,7 +39,8 @@ def ls(store: str | None, json_: bool) -> None:
         aliases = ", ".join(f"{a} = {v}" for a, v in sorted(state.aliases.items()))
         click.echo(f"{state.name:<24} {len(state.versions)} versions  {aliases}")
     if not states:
-        click.echo("no model is registered here; a pipeline with the register component does that", err=True)
+        where = registry.store.uri
+        click.echo(f"no model is registered in {where}; a pipeline with the register component does that", err=True)
     return None
 
 

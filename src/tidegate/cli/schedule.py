@@ -209,10 +209,7 @@ def _happenings(store: str | None, name: str, limit: int) -> list[Happening]:
     """What happened to a trigger of this name, nothing where the store knows none."""
     from tidegate.trigger.history import History, names
 
-    uri = store or read_project().store_uri
-    if ":" not in uri and not Path(uri).exists():
-        return []
-    opened = open_store(uri)
+    opened = open_store(store)
     return [*islice(History(opened, name).newest(), limit)] if name in names(opened) else []
 
 

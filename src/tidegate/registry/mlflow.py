@@ -118,7 +118,7 @@ def _client(store: Store, uri: str) -> Iterator[Any]:
             import mlflow
 
             if isinstance(store, LocalStore) and uri == tracking_uri(store):
-                (store.root / "mlflow").mkdir(exist_ok=True)
+                (store.root / "mlflow").mkdir(parents=True, exist_ok=True)
             yield mlflow.MlflowClient(uri, uri)
     except Trouble:
         raise

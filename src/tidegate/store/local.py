@@ -29,25 +29,14 @@ class LocalStore:
     """A folder as a ``Store``.
 
     Args:
-        root: the folder; made when it is not there.
+        root: the folder; made by the first write, for a mistyped one is only read.
         disk: the seam to the operating system.
-
-    Raises:
-        StoreError: the folder cannot be made.
     """
 
     def __init__(self, root: Path, disk: Disk | None = None) -> None:
         self.root, self._disk = Path(os.path.abspath(root)), disk or RealDisk()  # noqa: PTH100 - resolve follows links
         self._durable: set[Path] = set()  # folders whose own name this process knows to be durable
-        try:
-            if not (self.root / _TEMPORARY).is_dir():
-                self._make_parents(self.root / _TEMPORARY)
-            self._durable.add(self.root)  # it has a durable name, for something was made in it
-            if not (self.root / _IGNORE).exists():
-                self._link_new(self.root / _IGNORE, [b"*\n"])  # nothing of a store belongs into git
-            self._sweep()
-        except OSError as e:
-            raise self._trouble("open the store", e) from e
+        self._is_made = False
 
     @property
     def uri(self) -> str:
@@ -69,6 +58,7 @@ class LocalStore:
         """See ``Store``."""
         target = self._path(key)
         try:
+            self._make()
             temporary = self._write([data])
             try:
                 self._make_parents(target.parent)
@@ -102,7 +92,10 @@ class LocalStore:
         try:
             found = self._path(key).lstat()
             return Entry(key, found.st_size, found.st_mtime) if stat.S_ISREG(found.st_mode) else None
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError as e:
+            self._check_root(e)
             return None
         except OSError as e:
             raise self._trouble(f"look for {key}", e) from e
@@ -112,8 +105,10 @@ class LocalStore:
         folder = self._path(prefix.rstrip("/")) if prefix else self.root
         try:
             found = sorted(os.scandir(folder), key=lambda e: e.name + "/" * e.is_dir(follow_symlinks=False))
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return
+        except NotADirectoryError as e:
+            return self._check_root(e)
         for entry in found:
             key = f"{prefix.rstrip('/')}/{entry.name}".lstrip("/")
             if key == _IGNORE:
@@ -130,6 +125,7 @@ class LocalStore:
         source, target = self._path(key), self._path(to)
         temporary = self._temporary()
         try:
+            self._make()
             self._make_parents(target.parent)
             self._disk.link(source, temporary)  # a second name first: a rename may lose both in a power cut
             try:
@@ -179,7 +175,8 @@ class LocalStore:
             yield fds[-1]
         except FileNotFoundError:
             raise NotFound(f"the store has no {key}") from None
-        except NotADirectoryError:
+        except NotADirectoryError as e:
+            self._check_root(e)
             raise NotFound(f"the store has no {key}") from None
         except OSError as e:
             if e.errno == 40:  # ELOOP: a link where a file of ours should be
@@ -189,9 +186,27 @@ class LocalStore:
             for fd in reversed(fds):
                 os.close(fd)
 
+    def _check_root(self, error: OSError) -> None:
+        """A file is no store without keys."""
+        if not self.root.is_dir():
+            raise self._trouble("open the store", error) from error
+
+    def _make(self) -> None:
+        """Make what every store has, once."""
+        if self._is_made:
+            return
+        if not (self.root / _TEMPORARY).is_dir():
+            self._make_parents(self.root / _TEMPORARY)
+        self._durable.add(self.root)  # it has a durable name, for something was made in it
+        if not (self.root / _IGNORE).exists():
+            self._link_new(self.root / _IGNORE, [b"*\n"])  # nothing of a store belongs into git
+        self._sweep()
+        self._is_made = True
+
     def _create(self, key: str, chunks: Iterable[bytes]) -> bool:
         target = self._path(key)
         try:
+            self._make()
             created = not self.find(key) and self._link_new(target, chunks)
             # ours or the winner's: the name is durable before anybody builds on it
             self._make_parents(target.parent)

@@ -43,7 +43,7 @@ def _damaged(file: Path) -> Damaged:
 def write(file: Path, content: Any) -> None:
     """Replace a file, durably; on trouble leave nothing else behind.
 
-    Not by ``LocalStore``, which looks through its folder when it is opened: taking traffic back waits for this.
+    Not by ``LocalStore``, which looks through its folder at the first write: taking traffic back waits for this.
     """
     fd, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
