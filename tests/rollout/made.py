@@ -93,6 +93,7 @@ class Place:
     root: Path
     rules: RolloutPolicy = RULES
     processes: list[subprocess.Popen[Any]] = field(default_factory=list)
+    more: Mapping[str, str] = field(default_factory=dict)  # of the environment
 
     def __post_init__(self) -> None:
         self.store = LocalStore(self.root / "store")
@@ -106,6 +107,7 @@ class Place:
             "XDG_STATE_HOME": str(self.root / "s"),
             "TIDEGATE_STORE": self.store.uri,
             "TIDEGATE_USER": "ann",
+            **self.more,
         }
 
     @property

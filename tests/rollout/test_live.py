@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -147,6 +148,27 @@ def test_traffic_is_taken_back_although_the_controller_hangs(kind: str) -> None:
             controller.send_signal(signal.SIGCONT)
             assert controller.wait(120) == 1
         assert events(place)[-1] == {"abort": "aborted", "rollback": "rolled-back"}[kind]
+
+
+@pytest.mark.long
+def test_a_rollback_ends_although_nobody_is_in_charge_and_the_store_takes_calls_and_never_answers() -> None:
+    with placed() as place, socket.create_server(("127.0.0.1", 0)) as silent:
+        place.register("champion")
+        place.register("challenger")
+        place.front()
+        aws = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}", "AWS_REGION": "us-east-1"}
+        place.more = {**aws, "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
+        with traffic(place.port) as answers:
+            controller = place.start("rollout", "start", NAME, "--step", "10,50", "--rate", "300")
+            wait_until(lambda: weights(place).get(CANARY, 0) > 0)
+            controller.kill()
+            controller.wait()
+            code, out, err = place.run("rollback", NAME, "--store", "s3://bucket/store")
+            assert (code, weights(place)) == (0, {STABLE: WHOLE}), out + err
+            assert "the ledger does not hold it yet" in out
+            assert events(place)[-1] == "step"
+            assert place.run("rollout", "start", NAME)[0] == 1
+        assert (events(place)[-1], champion(place), answers.failed) == ("rolled-back", 1, 0)
 
 
 def test_without_a_front_there_is_nothing_to_steer() -> None:

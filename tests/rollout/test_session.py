@@ -6,6 +6,7 @@ import errno
 import json
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +19,7 @@ from tidegate.cli import _main as main
 from tidegate.cli import rollback
 from tidegate.cli import rollout as cli
 from tidegate.cli.rollout_text import lines
-from tidegate.errors import NotFound, ServerError, UsageError
+from tidegate.errors import NotFound, ServerError, StoreError, UsageError
 from tidegate.registry.gate import PASS, Finding
 from tidegate.registry.model import Registry
 from tidegate.rollout import session
@@ -27,7 +28,7 @@ from tidegate.rollout import trial as trials
 from tidegate.rollout.controller import Controller, Seams
 from tidegate.rollout.exposure import Need
 from tidegate.rollout.front import kinds
-from tidegate.rollout.front.fleet import Fleet, Wanted, new_front_folder, write_fleet
+from tidegate.rollout.front.fleet import Fleet, Wanted, new_front_folder, read_fleet, write_fleet
 from tidegate.rollout.front.weights import Weights, commit, committed
 from tidegate.rollout.journal import Journal, Lock
 from tidegate.rollout.judge import NOT_COMPARED
@@ -94,6 +95,52 @@ def test_traffic_is_taken_back_without_store_and_project(
     assert done.output.startswith("all traffic of m goes to stable; "), "said before the store is asked"
     assert "taken back: all traffic of m goes to version 1" in done.output
     assert "the ledger does not hold it yet" in done.output
+
+
+class Hangs(MemoryStore):
+    """Takes a call, and does not answer until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = threading.Event()
+
+    def get(self, key: str) -> bytes:
+        self.let_go.wait(60)
+        return super().get(key)
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hangs]:
+    store = Hangs()
+    monkeypatch.setattr(session, "open_store", lambda _: store)
+    monkeypatch.setattr(session, "TOLD_SECONDS", 0.5)
+    monkeypatch.setattr(session, "TAKEN_SECONDS", 0.5)
+    yield store
+    store.let_go.set()
+
+
+def test_taking_back_ends_although_the_store_hangs_and_says_who_writes_it_down(
+    place: Place, monkeypatch: pytest.MonkeyPatch, hanging: Hangs
+) -> None:
+    there = front()
+    monkeypatch.setattr(kinds, "router", lambda _: there)
+    done = CliRunner().invoke(rollback.command, ["m", "--reason", "slow"], standalone_mode=False)
+    assert not hanging.let_go.is_set(), "nobody waited for the store"
+    assert (done.return_value, done.exception, there.observe().weights) == (0, None, {STABLE: WHOLE})
+    assert done.output.startswith("all traffic of m goes to stable; ")
+    assert "rolled-back: all traffic of m goes to version 1" in done.output
+    assert "the ledger does not hold it yet\n  → tidegate rollout start m writes it down" in done.output
+    left = place.journal.load()
+    assert left
+    assert (left[0].phase, left[0].pending and left[0].pending["event"]) == (machine.WITHDRAWN, "rolled-back")
+    assert set(read_fleet(place.folder).arms) == {STABLE}, "and the candidate's servers end"
+
+
+def test_a_store_that_hangs_where_the_journal_says_nothing_is_trouble(place: Place, hanging: Hangs) -> None:
+    place.journal.store.delete("rollout.json")
+    with pytest.raises(StoreError, match="the store has not answered for 0.5 s"):
+        take_back(place, Order("rollback", "ann", ""), lambda: pytest.fail("nothing is known to be open"))
+    assert not hanging.let_go.is_set()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -133,17 +135,21 @@ def steered(place: Place, pid: int) -> State | None:
     return loaded[0] if loaded and loaded[0].controller.rsplit("-", 2)[1:2] == [str(pid)] else None
 
 
-def unfinished(place: Place) -> tuple[State, Trial] | None:
+def unfinished(place: Place, within: float | None = None) -> tuple[State, Trial] | None:
     """Return the rollout that is not over yet and this machine can go on with; None where there is none.
+
+    Args:
+        place: where.
+        within: seconds after which a store that has not answered counts as away; else it is waited for.
 
     Raises:
         Damaged, StoreError: the ledger cannot be read, and the journal says nothing.
     """
     loaded = place.journal.load()
-    state = machine.resume(loaded[0], _chain_if_there(place), controller_name()) if loaded else None
+    state = machine.resume(loaded[0], _chain_if_there(place, within), controller_name()) if loaded else None
     if state is not None and loaded:
         return state, loaded[1]
-    model = place.registry.state(place.name)
+    model = _model(place, within)
     chain = model.rollout
     if chain is None or not chain.is_open:
         return None
@@ -153,10 +159,26 @@ def unfinished(place: Place) -> tuple[State, Trial] | None:
     return machine.recover(_plan(model, chain), chain, controller_name()), trials.begin(None)
 
 
-def _chain_if_there(place: Place) -> Rollout | None:
+def _chain_if_there(place: Place, within: float | None) -> Rollout | None:
     with suppress(StoreError):  # its journal knows enough to take traffic back
-        return place.chain()
+        return _model(place, within).rollout
     return None
+
+
+def _model(place: Place, within: float | None) -> ModelState:
+    """What the ledger says of the model; asked by a thread, which is left behind with a store that hangs."""
+    answer: Future[ModelState] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(place.registry.state(place.name))
+        except Exception as e:
+            answer.set_exception(e)
+
+    threading.Thread(target=ask, daemon=True, name="registry").start()
+    if not wait([answer], within).done:
+        raise StoreError(f"the store has not answered for {within:g} s", hint="Another one: --store URI")
+    return answer.result()
 
 
 def _plan(model: ModelState, chain: Rollout) -> Plan:
@@ -283,13 +305,14 @@ def take_back(place: Place, order: Order, told: Callable[[], object]) -> tuple[S
 
     Raises:
         NotFound: no rollout is open here.
-        Trouble: the front could not be told.
+        Trouble: the front could not be told; or neither journal nor store says whether a rollout is open.
     """
     loaded = place.journal.load()
     state = loaded[0] if loaded and loaded[0].phase not in (ENDED, SETTLING) else None
-    chain = None if state else _chain_if_there(place)
-    if state is None and (chain is None or not chain.is_open):
-        raise _nothing_open(place)
+    model = None if state else _model(place, TOLD_SECONDS)
+    chain = model.rollout if model else None
+    if model and (chain is None or not chain.is_open):
+        raise _nothing_open(model)
     id_ = state.plan.id if state else chain.id if chain else ""
     with suppress(OSError, TidegateError):  # a full disk delays nothing
         place.journal.order(id_, order)
@@ -301,11 +324,12 @@ def take_back(place: Place, order: Order, told: Callable[[], object]) -> tuple[S
         time.sleep(0.05)
     if not taken:
         return _now(place, id_, state), _is_written(place, id_)
+    end = time.monotonic() + TOLD_SECONDS
     try:
-        begun = unfinished(place)
+        begun = unfinished(place, TOLD_SECONDS)
         if begun is None:
             return _now(place, id_, state), True
-        done = run(place, begun, lambda _: None, until=TOLD_SECONDS)
+        done = run(place, begun, lambda _: None, until=max(end - time.monotonic(), TAKEN_SECONDS))
         return done.state, done.state.phase == ENDED
     except (StoreError, ConfigError):  # the next controller writes it down
         if state is None:
@@ -350,16 +374,15 @@ def _now(place: Place, id_: str, before: State | None) -> State:
     return before
 
 
-def _nothing_open(place: Place) -> NotFound:
-    state = place.registry.state(place.name)
-    last = state.rollout
-    hint = f"tidegate rollout history {place.name}"
-    if last and last.promoted and state.aliases.get("champion") == last.candidate:
+def _nothing_open(model: ModelState) -> NotFound:
+    last = model.rollout
+    hint = f"tidegate rollout history {model.name}"
+    if last and last.promoted and model.aliases.get("champion") == last.candidate:
         hint = (
-            f"version {last.stable} is not warm any more: tidegate rollout start {place.name}:{last.stable} --step 100"
+            f"version {last.stable} is not warm any more: tidegate rollout start {model.name}:{last.stable} --step 100"
         )
     return NotFound(
-        f"no rollout of {place.name} is open on this machine",
+        f"no rollout of {model.name} is open on this machine",
         allowed="One that is not over.",
         hint=hint,
         code="rollout-none",
@@ -377,7 +400,7 @@ def look(place: Place) -> dict[str, Any]:
     lock.release()
     loaded = place.journal.load()
     if loaded is None:
-        raise _nothing_open(place)
+        raise _nothing_open(place.registry.state(place.name))
     state, trial = loaded
     try:
         seen: Observation | None = place.router.observe()
