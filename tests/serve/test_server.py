@@ -25,9 +25,10 @@ import pytest
 from tests.serve.made import registered, table_model, text_model
 from tests.serve.test_protocol import ROW
 from tests.servers import wait_until
-from tidegate.errors import ServerError
+from tidegate.errors import ModelRefused, ServerError, UsageError
 from tidegate.registry.model import Registry
-from tidegate.serve.server import listen
+from tidegate.serve.server import listen, serve
+from tidegate.serve.setup import Options
 from tidegate.store.blobs import Blobs, digest_path
 from tidegate.store.local import LocalStore
 
@@ -521,3 +522,15 @@ def test_text_is_tokenised_in_the_server_and_scored_beside_the_loop(tmp_path: Pa
         maps = Path(f"/proc/{server.status()['workers'][0]['pid']}/maps").read_text()
         assert "onnxruntime" in maps
         assert "torch" not in maps
+
+
+def test_other_bytes_than_were_asked_for_are_refused_before_anything_is_loaded(made: Path) -> None:
+    def never(_: object) -> None:
+        pytest.fail("it was served")
+
+    digest = "sha256:" + "0" * 64
+    with pytest.raises(ModelRefused, match=f"version 1 of m in {made} is sha256:.*, not {digest}") as e:
+        serve("m:1", Options(port=0), store=str(made), digest=digest, on_ready=never)
+    assert e.value.code == "digest-other"
+    with pytest.raises(UsageError, match="--digest names bytes"):
+        serve("m", Options(port=0, follow=True), store=str(made), digest=digest, on_ready=never)

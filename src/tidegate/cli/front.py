@@ -15,7 +15,7 @@ import click
 
 from tidegate.errors import ConfigError, Damaged, ServerError, Trouble, UsageError
 from tidegate.project import SERVE_TOKEN, read_project, serve_token
-from tidegate.registry.model import Registry, may_serve
+from tidegate.registry.model import Registry, Version, may_serve
 from tidegate.rollout.front.configuration import Settings
 from tidegate.rollout.front.fleet import (
     FLEET,
@@ -126,13 +126,24 @@ def _write_first_fleet(folder: Path, name: str, store: str, workers: int | None)
         stable = _champion(name, store)
     else:
         with suppress(Trouble):  # what runs does not need the registry; a store without the version is another one
-            Registry(open_store(store)).version(name, stable.reference.rpartition(":")[2])
+            _, version = Registry(open_store(store)).version(name, stable.reference.rpartition(":")[2])
+            _check_same(version, stable, store, folder)
             if (champion := _champion(name, store)).reference != stable.reference:
                 _say(
                     f"note: the champion is {champion.reference}; this front serves {stable.reference}, as it was told last"
                 )
     stable = Wanted(stable.reference, stable.digest, workers or stable.workers)
     write_fleet(folder, Fleet({**fleet.arms, STABLE: stable}, fleet.generation))
+
+
+def _check_same(version: Version, stable: Wanted, store: str, folder: Path) -> None:
+    if version.digest != stable.digest:
+        raise UsageError(
+            f"{stable.reference} in {store} is {version.digest}, and this front was told to serve {stable.digest}",
+            allowed="The store that it was told of.",
+            hint=f"--store URI; to serve the champion of {store}: rm {folder / FLEET}",
+            code="front-other-store",
+        )
 
 
 def _champion(name: str, store: str) -> Wanted:
@@ -149,7 +160,7 @@ def _server(store: str, host: str, open_: bool) -> Any:
 
     def command(wanted: Wanted, port: int, admin_port: int) -> list[str]:
         ports = ["--host", "127.0.0.1", "--port", str(port), "--admin-port", str(admin_port)]
-        return [*common, wanted.reference, *ports, "--store", store, *rules]
+        return [*common, wanted.reference, "--digest", wanted.digest, *ports, "--store", store, *rules]
 
     return command
 

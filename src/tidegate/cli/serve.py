@@ -29,6 +29,7 @@ _PORT = click.IntRange(0, 65535)
 @click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes that score.")
 @click.option("--follow", is_flag=True, help="Serve what the alias names, whenever it moves.")
 @click.option("--poll", type=click.FloatRange(0.1, 3600), default=2.0, show_default=True, help="Seconds between looks.")
+@click.option("--digest", default="", metavar="sha256:…", help="Refuse the version if these are not its bytes.")
 @click.option("--token-file", type=click.Path(path_type=Path), help="A bearer token, else TIDEGATE_SERVE_TOKEN.")
 @click.option("--tls-cert", type=click.Path(), help="Our certificate with its chain (PEM).")
 @click.option("--tls-key", type=click.Path(), help="Its key (PEM).")
@@ -48,7 +49,7 @@ _PORT = click.IntRange(0, 65535)
 @click.option("--json", "as_json", is_flag=True, help="Say where it is as one line of JSON.")
 def command(
     model: str, host: str, port: int, admin_host: str, admin_port: int, workers: int, follow: bool, poll: float,
-    token_file: Path | None, tls_cert: str | None, tls_key: str | None, tls_client_ca: str | None, open_: bool,
+    digest: str, token_file: Path | None, tls_cert: str | None, tls_key: str | None, tls_client_ca: str | None, open_: bool,
     allow_host: tuple[str, ...], max_body: int, max_connections: int, max_wait: float, log_sample: float, slow: float,
     prediction_log: Path | None, prediction_sample: float, grace: float, drain: float, store: str | None, as_json: bool,
 ) -> None:  # fmt: skip
@@ -65,7 +66,8 @@ def command(
         logging=Logging(log_sample, slow, prediction_sample), keep=prediction_log, most_seconds=max_wait, grace=grace,
         drain=drain,
     )  # fmt: skip
-    serve(model, options, store=store or read_project().store_uri, on_ready=_tell_json if as_json else _tell)
+    where = store or read_project().store_uri
+    serve(model, options, store=where, digest=digest, on_ready=_tell_json if as_json else _tell)
 
 
 def _tell(ready: Ready) -> None:

@@ -9,10 +9,11 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 
-from tidegate.errors import ServerError, UsageError
+from tidegate.errors import ModelRefused, ServerError, UsageError
 from tidegate.project import check_token
-from tidegate.registry.model import split_reference
+from tidegate.registry.model import Version, split_reference
 from tidegate.serve.access import ADMIN, DATA, Access, access
 from tidegate.serve.find import find_version
 from tidegate.serve.keep import check_folder
@@ -22,7 +23,12 @@ from tidegate.store.open import open_store
 
 
 def serve(
-    reference: str, options: Options | None = None, *, store: str | None = None, on_ready: Callable[[Ready], None]
+    reference: str,
+    options: Options | None = None,
+    *,
+    store: str | None = None,
+    digest: str = "",
+    on_ready: Callable[[Ready], None],
 ) -> None:
     """Serve a registered model until SIGTERM or SIGINT, or an order to drain.
 
@@ -30,26 +36,43 @@ def serve(
         reference: ``NAME``, ``NAME@ALIAS`` or ``NAME:VERSION``.
         options: how.
         store: where the registry is.
+        digest: of the only bytes that will do; by default those that are registered.
         on_ready: called once requests are answered.
 
     Raises:
         ConfigError: a port could be asked by strangers, or a file of the configuration cannot be used.
         ServerError: a port is in use, or the address is not ours.
-        ModelRefused: the version may not be served.
+        ModelRefused: the version may not be served, or has other bytes than ``digest``.
     """
     options = options or Options()
     rules = _rules(options)
     if options.follow and split_reference(reference)[1].isdecimal():
         raise UsageError(f"{reference} names a version, which never moves", allowed="--follow with NAME@ALIAS or NAME.")
+    if options.follow and digest:
+        raise UsageError("--digest names bytes, which never move", allowed="--follow or --digest.")
     if options.keep:
         check_folder(options.keep)
     if options.tls:
         options.tls.context()
-    listeners = listen(options.host, options.port, options.workers)
-    admin = listen(options.admin_host, options.admin_port, 1, option="--admin-")[0]
-    opened = open_store(store)
-    version = find_version(opened, reference)
-    asyncio.run(Leader(reference, options, opened, version, listeners, admin, rules).run(on_ready))
+    with ExitStack() as opened:
+        listeners = listen(options.host, options.port, options.workers)
+        admin = listen(options.admin_host, options.admin_port, 1, option="--admin-")[0]
+        for sock in (*listeners, admin):
+            opened.callback(sock.close)
+        where = open_store(store)
+        version = find_version(where, reference)
+        if digest and version.digest != digest:
+            raise _other(version, digest, where.uri)
+        asyncio.run(Leader(reference, options, where, version, listeners, admin, rules).run(on_ready))
+
+
+def _other(version: Version, digest: str, store: str) -> ModelRefused:
+    return ModelRefused(
+        f"version {version.version} of {version.model} in {store} is {version.digest}, not {digest}",
+        allowed="The store that has these bytes under this number.",
+        hint="--store URI",
+        code="digest-other",
+    )
 
 
 def _rules(options: Options) -> tuple[Access, Access]:

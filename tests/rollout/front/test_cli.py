@@ -181,7 +181,8 @@ def test_a_front_that_could_not_be_started_was_never_told_what_to_serve(
     words = ["m", "--port", "0", "--store", str(tmp_path / "s")]
     assert isinstance(CliRunner().invoke(command, words, standalone_mode=False).exception, ServerError)
     assert not (new_front_folder("m") / "fleet.json").exists()
-    write_fleet(new_front_folder("m"), told := Fleet({STABLE: Wanted("m:1", "sha256:1")}))
+    _, version = Registry(LocalStore(tmp_path / "s")).version("m", 1)
+    write_fleet(new_front_folder("m"), told := Fleet({STABLE: Wanted("m:1", version.digest)}))
     assert isinstance(CliRunner().invoke(command, words, standalone_mode=False).exception, ServerError)
     assert read_fleet(new_front_folder("m")) == told
 
@@ -216,3 +217,20 @@ def test_a_store_without_the_model_is_another_one_although_the_front_ran_before(
     with pytest.raises(NotFound, match="m has no version 2"):
         module._write_first_fleet(new_front_folder("m"), "m", str(tmp_path / "other"), None)
     assert read_running(new_front_folder("m")).proxy is None
+
+
+def test_a_store_with_other_bytes_under_the_same_number_is_another_one(state: Path, tmp_path: Path) -> None:
+    registered(LocalStore(tmp_path / "s"), tmp_path)
+    registered(LocalStore(tmp_path / "other"), tmp_path, scale=2.0)
+    folder = new_front_folder("m")
+    module._write_first_fleet(folder, "m", str(tmp_path / "s"), None)
+    told = read_fleet(folder)
+    words = ["m", "--port", "0", "--store", str(tmp_path / "other")]
+    result = CliRunner().invoke(command, words, standalone_mode=False)
+    assert isinstance(result.exception, UsageError)
+    assert result.exception.code == "front-other-store"
+    assert told.arms[STABLE].digest in result.exception.found
+    assert f"rm {folder / 'fleet.json'}" in result.exception.hint
+    assert (read_fleet(folder), read_running(folder).proxy) == (told, None)
+    server = module._server(str(tmp_path / "other"), "127.0.0.1", open_=False)(told.arms[STABLE], 1, 2)
+    assert server[server.index("--digest") + 1] == told.arms[STABLE].digest, "also one that starts later"
