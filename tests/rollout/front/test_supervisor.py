@@ -104,6 +104,21 @@ def test_a_server_that_died_is_said_with_its_error_and_the_whole_path_of_its_log
     assert said.endswith(f"died: error[not-found]: no such version; see {house.folder / 'stable.log'}")
 
 
+def test_a_server_that_lives_long_does_not_fill_the_disk_with_its_log(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.rollout.front.process.MOST_LOG", 1000)
+    house.want(stable=(ONE, 1))
+    supervisor = house.new()
+    talks = "import time\nwhile True:\n    print('x' * 99, flush=True)\n    time.sleep(0.001)"
+    supervisor.command = lambda *_: [sys.executable, "-S", "-E", "-c", talks]
+    log, before = house.folder / "stable.log", house.folder / "stable.log.1"
+    house.until(lambda _: before.exists() and log.stat().st_size > 0)
+    first = before.read_text()
+    house.until(lambda _: before.read_text() != first)
+    assert len([line for line in house.said if " starts " in line]) == 1, "all of it by one process"
+
+
 def test_an_error_of_a_process_before_is_not_said_again(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("error[a]: b\n  c\n  d\nserving fraud version 1\n")
     assert last_error(tmp_path / "log") == last_error(tmp_path / "none") == ""

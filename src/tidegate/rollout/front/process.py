@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -54,15 +55,10 @@ def start(
 ) -> Process:
     """Start a command that outlives us, with what it writes at the end of a log.
 
-    A log of more than ``MOST_LOG`` bytes is put aside as ``.1``, in the place of the one before.
-
     Raises:
         ServerError: it cannot be started, or ended at once (code ``front-start``).
     """
-    with suppress(FileNotFoundError):
-        if log.stat().st_size > MOST_LOG:
-            log.replace(log.with_name(f"{log.name}.1"))
-    with log.open("ab") as out:
+    with log.open("ab") as out:  # to append, so that it can be emptied while others write: see ``put_aside``
         try:
             child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=folder,
@@ -72,6 +68,25 @@ def start(
             raise ServerError(f"cannot start {command[0]}: {e.strerror}", code="front-start") from e
     _children.append(child)
     return identify(child.pid) or Process(child.pid, 0)
+
+
+def put_aside(log: Path) -> None:
+    """Copy a log of more than ``MOST_LOG`` bytes to ``.1``, in the place of the one before, and empty it.
+
+    It is not renamed, for those who write it were given it when they started, and would follow it. What is written
+    between copying and emptying is lost; all of it where there is no room for the copy, which others need more.
+
+    Raises:
+        OSError: it cannot be emptied.
+    """
+    if not log.is_file() or log.stat().st_size <= MOST_LOG:
+        return
+    copy = log.with_name(f"{log.name}.1")
+    try:
+        shutil.copyfile(log, copy)
+    except OSError:
+        copy.unlink(missing_ok=True)
+    os.truncate(log, 0)
 
 
 def last_error(log: Path) -> str:

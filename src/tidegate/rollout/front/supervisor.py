@@ -5,6 +5,7 @@
 * HAProxy and the servers have sessions of their own: they outlive a supervisor that is killed, and the next one, which
   finds them in ``running.json``, goes on with them. There is one supervisor a front (a lock).
 * A full disk ends nothing: what cannot be started or written is tried again.
+* A log of any process of the front grows to 64 MiB, then it is put aside, and one such is kept.
 * Told to end, it lets HAProxy finish what it has begun, then ends the servers.
 """
 
@@ -26,7 +27,7 @@ from tidegate.rollout.front.configuration import Settings
 from tidegate.rollout.front.fleet import Fleet, Running, Server, Wanted, read_fleet, read_running, write_running
 from tidegate.rollout.front.kinds import HAPROXY, KINDS, ProxyRouter
 from tidegate.rollout.front.orders import orders
-from tidegate.rollout.front.process import Process, identify, is_alive, last_error, reap, start, tell
+from tidegate.rollout.front.process import Process, identify, is_alive, last_error, put_aside, reap, start, tell
 from tidegate.rollout.router import ARMS
 
 LOOK_SECONDS = 0.1
@@ -147,6 +148,7 @@ class Supervisor:
             self._tried(self._restore)
         self._send_away()
         self._tried(self._write)
+        self._tried(self._put_logs_aside)
         self._noted, self._notes = self._notes, set()
         self._has_turned = True
 
@@ -294,6 +296,10 @@ class Supervisor:
         if now != self._written:
             write_running(self.folder, now)
             self._written = now
+
+    def _put_logs_aside(self) -> None:
+        for log in self.folder.glob("*.log"):
+            put_aside(log)
 
     def _note(self, text: str) -> None:
         """Say what goes wrong, once while it goes on."""
