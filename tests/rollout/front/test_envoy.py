@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.rollout.front.conftest import Backend, Front, healthy, quiet_port
-from tests.servers import wait_until
+from tests.servers import listening, wait_until
 from tidegate.errors import ConfigError, Conflict, ServerError
 from tidegate.rollout.front.bootstrap import TOOK, runtime
 from tidegate.rollout.front.configuration import Settings
@@ -51,6 +51,7 @@ class EnvoyFront(Front):
             if arm not in self.backends:
                 self.backends[arm] = Backend(arm)
                 self.backends[arm].start()
+        wait_until(lambda: all(listening(b.port) for b in self.backends.values()))
         self.process = start_envoy(self.settings, arms)
         for arm in arms:
             self.router.serve(arm, [self.backends[arm].port])
