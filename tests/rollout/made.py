@@ -38,8 +38,8 @@ BODY = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "d
 HEADERS = "content-type: application/json\r\n"
 
 
-def model(folder: Path, weight: float = 0.1, fails_above: float = 1e9) -> Path:
-    """A model of one number: the logistic function of ``weight * x``; scoring fails above some ``x``."""
+def model(folder: Path, weight: float = 0.1, fails_above: float = 1e9, feature: str = "x") -> Path:
+    """A model of one number, ``feature``: the logistic function of ``weight`` times it; scoring fails above some value."""
     import onnx
     from onnx import TensorProto, helper
 
@@ -55,10 +55,10 @@ def model(folder: Path, weight: float = 0.1, fails_above: float = 1e9) -> Path:
     ]
     node = helper.make_node
     nodes = [
-        node("Greater", ["x", "limit"], ["above"]),
+        node("Greater", [feature, "limit"], ["above"]),
         node("Cast", ["above"], ["at"], to=TensorProto.INT64),
         node("Gather", ["zero", "at"], ["nothing"]),  # there is only index 0
-        node("Mul", ["x", "w"], ["scaled"]),
+        node("Mul", [feature, "w"], ["scaled"]),
         node("Add", ["scaled", "nothing"], ["sum"]),
         node("Sigmoid", ["sum"], ["second"]),
         node("Sub", ["one", "second"], ["first"]),
@@ -70,7 +70,7 @@ def model(folder: Path, weight: float = 0.1, fails_above: float = 1e9) -> Path:
         node("Concat", ["left", "right"], ["probabilities"], axis=1),
     ]
     graph = helper.make_graph(
-        nodes, "m", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None])],
+        nodes, "m", [helper.make_tensor_value_info(feature, TensorProto.FLOAT, [None])],
         [helper.make_tensor_value_info("label", TensorProto.INT64, [None]),
          helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2])], const,
     )  # fmt: skip
@@ -78,7 +78,7 @@ def model(folder: Path, weight: float = 0.1, fails_above: float = 1e9) -> Path:
     onnx.save(made, str(folder / "model.onnx"))
     said = {
         "schema": "tidegate/model/1", "task": "classification", "classes": [0, 1],
-        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1]}],
+        "inputs": [{"name": feature, "datatype": "FP32", "shape": [-1]}],
         "outputs": [{"name": "label", "datatype": "INT64", "shape": [-1]},
                     {"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}],
     }  # fmt: skip
@@ -114,11 +114,11 @@ class Place:
     def folder(self) -> Path:
         return self.root / "s" / "tidegate" / "front" / NAME
 
-    def register(self, alias: str, weight: float = 0.1, fails_above: float = 1e9, digest: str = "") -> int:
+    def register(self, alias: str, weight: float = 0.1, fails_above: float = 1e9, feature: str = "x") -> int:
         """Add a version, as a pipeline whose gate passed would have."""
         number = len(self.registry.state(NAME).versions) + 1
         blobs = Blobs(self.store)
-        content = blobs.add(model(self.root / f"model-{number}", weight + number / 1e6, fails_above))
+        content = blobs.add(model(self.root / f"model-{number}", weight + number / 1e6, fails_above, feature))
         profile = Profile(10, Bins((0.4, 0.5, 0.6), (0, 0, 10, 0)))
         champion = self.registry.state(NAME).champion()
         policy = Policy(NAME, (Rule("accuracy", "above", 0.5),), rollout=self.rules)

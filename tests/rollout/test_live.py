@@ -73,6 +73,13 @@ def test_a_candidate_that_fails_is_taken_back_by_itself_and_no_client_sees_it(pl
     assert (again[0], "--again" in again[2]) == (2, True), "the same version is not tried again by accident"
 
 
+def test_a_candidate_that_takes_other_inputs_is_refused_before_a_client_was(place: Place) -> None:
+    number = place.register("challenger", feature="y")
+    code, _, err = place.run("rollout", "start", f"{NAME}:{number}", "--rate", "300")
+    assert code == 2, err
+    assert f"version {number} takes 'y' (FP32) where the champion, version {champion(place)}, has 'x' (FP32)" in err
+
+
 def test_one_killed_in_mid_canary_leaves_the_weights_and_the_next_one_goes_on(place: Place) -> None:
     number = place.register("challenger")
     with traffic(place.port) as answers:

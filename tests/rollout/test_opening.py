@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tidegate.errors import UsageError
 from tidegate.registry.model import Entry, Registry
 from tidegate.registry.policy import Policy, Rule
 from tidegate.registry.rollout_policy import RolloutPolicy
@@ -18,9 +20,9 @@ OWN = RolloutPolicy((1000,), deadline=60.0)
 POLICY = json.loads(Policy("m", (Rule("accuracy", "above", 0.5),), rollout=OWN).json())
 
 
-def register(store: MemoryStore, alias: str, evidence: Any) -> None:
+def register(store: MemoryStore, alias: str, evidence: Any, digest: str = "") -> None:
     number = len(Registry(store).state("m").versions) + 1
-    digest = "sha256:" + f"{number:064d}"
+    digest = digest or "sha256:" + f"{number:064d}"
     kept = str(Blobs(store).add_bytes(json.dumps(evidence).encode()))
     body = {"version": number, "digest": digest, "kind": "file", "size": 1, "evidence": kept, "alias": alias}
     body |= {"verdict": {"outcome": "pass", "model": digest}, "lineage": {}}
@@ -33,7 +35,7 @@ def opened(evidence: Any) -> tuple[RolloutPolicy, list[str]]:
     register(store, "champion", {"policy": POLICY})
     register(store, "challenger", evidence)
     opening = open_rollout(Registry(store), "m", "challenger")
-    return opening.plan.rules, [n for n in opening.notes if "predictions" not in n]
+    return opening.plan.rules, [n for n in opening.notes if "not compared" not in n]
 
 
 def test_a_version_goes_by_the_rules_of_its_own_policy() -> None:
@@ -61,3 +63,41 @@ def test_a_policy_that_cannot_be_read_is_said_with_what_is_wrong_and_the_default
 def test_evidence_without_a_policy_is_said_too(evidence: Any) -> None:
     rules, notes = opened(evidence)
     assert (rules, len(notes), "cannot be read" in notes[0]) == (RolloutPolicy(), 1, True)
+
+
+def model(store: MemoryStore, folder: Path, **inputs: tuple[str, list[int]]) -> str:
+    """The digest of a model that takes these inputs."""
+    said = {
+        "schema": "tidegate/model/1", "task": "classification", "classes": [0, 1],
+        "inputs": [{"name": n, "datatype": t, "shape": s} for n, (t, s) in inputs.items()],
+        "outputs": [{"name": "label", "datatype": "INT64", "shape": [-1]},
+                    {"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}],
+    }  # fmt: skip
+    folder.mkdir()
+    (folder / "signature.json").write_text(json.dumps(said))
+    (folder / "model.onnx").write_bytes(folder.name.encode())
+    return Blobs(store).add(folder).digest
+
+
+A, B, WHOLE = ("FP32", [-1]), ("BYTES", [-1]), ("INT64", [-1])
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"a": A}, r"takes nothing where the champion, version 1, has 'b' \(BYTES\)"),
+        ({"a": A, "b": B, "c": A}, r"takes 'c' \(FP32\) where the champion, version 1, has nothing"),
+        ({"a": WHOLE, "b": B}, r"takes 'a' \(INT64\) where the champion, version 1, has 'a' \(FP32\)"),
+    ],
+)
+def test_a_candidate_with_other_inputs_is_refused_and_one_with_the_same_is_not(
+    tmp_path: Path, other: Any, words: str
+) -> None:
+    store = MemoryStore()
+    register(store, "champion", {"policy": POLICY}, model(store, tmp_path / "old", a=A, b=B))
+    register(store, "challenger", {"policy": POLICY}, model(store, tmp_path / "new", b=B, a=A))
+    assert not [n for n in open_rollout(Registry(store), "m", "challenger").notes if "inputs" in n]
+    register(store, "challenger", {"policy": POLICY}, model(store, tmp_path / "other", **other))
+    with pytest.raises(UsageError, match=words) as refused:
+        open_rollout(Registry(store), "m", "challenger")
+    assert refused.value.code == "rollout-inputs"

@@ -27,7 +27,7 @@ DATATYPES = {
     "BOOL": "bool", "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64", "UINT8": "uint8",
     "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64", "FP32": "float32", "FP64": "float64", "BYTES": "str",
 }  # fmt: skip
-MAX_BYTES = 1 << 20
+FILE, MAX_BYTES = "signature.json", 1 << 20
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,23 @@ def read_signature(folder: Path) -> Signature:
     Raises:
         ModelRefused: it is missing or says something we do not know (code ``model-invalid``).
     """
-    path = folder / "signature.json"
+    path = folder / FILE
     try:
         if path.stat().st_size > MAX_BYTES:
             raise invalid("signature.json is too large")
-        body = json.loads(path.read_text(encoding="utf-8"))
-        return _signature(body)
+        return parse_signature(path.read_bytes())
     except OSError as e:
         raise invalid(f"signature.json cannot be read: {e.strerror}") from e
+
+
+def parse_signature(text: bytes) -> Signature:
+    """Read what a ``signature.json`` holds.
+
+    Raises:
+        ModelRefused: it says something we do not know (code ``model-invalid``).
+    """
+    try:
+        return _signature(json.loads(text.decode("utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise invalid(f"signature.json: {type(e).__name__} at {e}") from e
 

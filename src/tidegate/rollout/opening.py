@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tidegate.errors import Damaged, NotFound, PolicyError, UsageError
-from tidegate.registry import evaluation, policy
+from tidegate.errors import Damaged, ModelRefused, NotFound, PolicyError, UsageError
+from tidegate.registry import evaluation, policy, signature
 from tidegate.registry.model import ModelState, Registry, Version, may_serve, split_reference
 from tidegate.registry.rollout_policy import RolloutPolicy
 from tidegate.registry.rollouts import WITHDRAWN
+from tidegate.registry.signature import Tensor
 from tidegate.rollout.exposure import Live, Need, check
 from tidegate.rollout.state import Plan, Target
 from tidegate.rollout.trial import Table, rules_of, weights_of
@@ -60,8 +61,8 @@ def open_rollout(
 
     Raises:
         NotFound: there is no such model or version.
-        UsageError: there is no champion, it is the candidate itself, it was taken back the last time, or a rollout is
-            open.
+        UsageError: there is no champion, it is the candidate itself, takes other inputs, was taken back the last time,
+            or a rollout is open.
         ModelRefused: it may not be served.
     """
     state, candidate = registry.version(name, ref)
@@ -69,9 +70,10 @@ def open_rollout(
     for version in (candidate, champion):
         may_serve(state, version)
     _check_last(state, candidate, again)
+    unknown = _check_inputs(registry, champion, candidate)
     said, notes = _evidence(registry, candidate)
     rules, doubts = _rules(said, candidate) if not notes else (RolloutPolicy(), ())
-    rules, notes = replace(rules, **(changes or {})), notes + doubts
+    rules, notes = replace(rules, **(changes or {})), unknown + notes + doubts
     table = _table(said, champion)
     if table is None:
         notes += (f"predictions are not compared: the evidence of version {candidate.version} has no table of them "
@@ -150,6 +152,33 @@ def _check_last(state: ModelState, candidate: Version, again: bool) -> None:
             f"{state.name}:{candidate.version} --again",
             code="rollout-again",
         )
+
+
+def _check_inputs(registry: Registry, champion: Version, candidate: Version) -> tuple[str, ...]:
+    """Refuse a candidate that no request of today's clients suits; where nobody can tell, say so."""
+    try:
+        old, new = (_inputs(registry, version) for version in (champion, candidate))
+    except (NotFound, Damaged, ModelRefused) as e:
+        return (f"the inputs of both versions are not compared: {e.found}",)
+    if old == new:
+        return ()
+    lost, come = ([t for n, t in one.items() if other.get(n) != t] for one, other in ((old, new), (new, old)))
+    raise UsageError(
+        f"version {candidate.version} takes {_names(come)} where the champion, version {champion.version}, has {_names(lost)}",
+        allowed="The champion's inputs, of the same types: a server refuses all others, and clients would see that.",
+        hint=f"register it under another name, and let clients move there: tidegate front {champion.model}-2",
+        code="rollout-inputs",
+    )
+
+
+def _inputs(registry: Registry, version: Version) -> dict[str, Tensor]:
+    text = Blobs(registry.store).read_file(version.digest, signature.FILE)
+    return {t.name: t for t in signature.parse_signature(text).inputs}
+
+
+def _names(some: list[Tensor]) -> str:
+    said = ", ".join(f"{t.name!r} ({t.datatype})" for t in some[:5])
+    return said + (f" and {len(some) - 5} more" if len(some) > 5 else "") or "nothing"
 
 
 def _evidence(registry: Registry, version: Version) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -162,6 +162,18 @@ class Blobs:
             raise _damaged(digest)
         return data
 
+    def read_file(self, digest: str, path: str) -> bytes:
+        """Return the bytes of one file of a directory.
+
+        Raises:
+            NotFound: no such blob, or no such file in it.
+            Damaged: bytes are not what they were.
+        """
+        for member in _parse(self.read_bytes(digest), digest):
+            if member.path == path:
+                return self.read_bytes(f"sha256:{member.sha256}")
+        raise NotFound(f"{digest} has no file {path!r}")
+
     def fetch(self, digest: str, target: Path, *, kind: str = FILE) -> None:
         """Copy a blob to a new path, checking every byte; the target appears whole or not at all.
 
