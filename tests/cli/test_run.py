@@ -393,3 +393,13 @@ def test_a_full_disk_behind_stdout_loses_words_and_not_the_run(tmp_path: Path) -
     assert "Traceback" not in done.stderr
     [outcome] = (tmp_path / "store/runs").glob("*/outcome.json")
     assert '"SUCCEEDED"' in outcome.read_text()
+
+
+@pytest.mark.parametrize("words", [["model", "ls", "--json"], ["runs", "ls"]])
+def test_a_reader_that_left_is_no_no(tmp_path: Path, words: Sequence[str]) -> None:
+    command = [sys.executable, "-m", "tidegate", *words, "--store", str(tmp_path / "s")]
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(command, stdout=theirs, stderr=theirs if words[0] == "runs" else subprocess.PIPE, check=False)
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (141, None if words[0] == "runs" else b"")

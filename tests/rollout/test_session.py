@@ -157,6 +157,17 @@ def test_what_cannot_be_shown_leaves_the_controller_in_charge(monkeypatch: pytes
         report(Controller(seams, at_a_quarter(), trials.begin(None)))
 
 
+@pytest.mark.parametrize(("outcome", "code"), [("promoted", 0), ("rolled-back", 1)])
+def test_the_exit_code_says_how_a_rollout_ended_although_nobody_reads_the_words(
+    monkeypatch: pytest.MonkeyPatch, outcome: str, code: int
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "no")
+
+    monkeypatch.setattr("tidegate.cli.rollout.click.echo", fails)
+    assert cli._end(replace(at_a_quarter(), phase="ended", outcome=outcome), True, as_json=False) == code
+
+
 @pytest.mark.parametrize(
     "option",
     [

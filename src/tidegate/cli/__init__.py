@@ -1,7 +1,7 @@
 """The command line: one module a command group; each parses, calls one function, prints. Nobody imports it.
 
 Exit codes: 0 done; 1 the run or the gate said no; 2 wrong usage or an invalid definition; 3 store, cluster or network
-trouble; 130 interrupted.
+trouble; 130 interrupted; 141 whoever read the output left, as ``head`` does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import importlib
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -42,6 +42,12 @@ COMMANDS = {
 
 
 class _Lazy(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click would end with 1, which says no
+            return 141
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -67,7 +73,10 @@ def group() -> None:
 def main() -> None:
     """Run the command line and exit with its code."""
     gc.disable()  # until the modules are there: they stay
-    sys.exit(_main(sys.argv[1:]))
+    code = _main(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        _let_go(stream)
+    sys.exit(code)
 
 
 def _main(args: list[str]) -> int:
@@ -94,12 +103,19 @@ def _main(args: list[str]) -> int:
 
 def _system_error(error: OSError) -> dict[str, Any]:
     """What the operating system refused: a file by its name, or, where it names none, the words on stdout."""
-    if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EPIPE):
+    if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
         return {"code": "system", "message": str(error)}
-    with contextlib.suppress(OSError, ValueError):  # or Python complains again when it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     hint = "What was done is in the store: tidegate runs show last"
     return {"code": "output-lost", "message": f"cannot write the output: {error.strerror}", "hint": hint}
+
+
+def _let_go(stream: TextIO) -> None:
+    """Forget what a stream still holds and cannot write, or Python complains of it, with a code of its own, when it ends."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def format_error(error: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -42,6 +43,7 @@ from tidegate.rollout.state import ENDED, Order, State
 from tidegate.rollout.trial import Trial
 
 SHOWN_SECONDS = 0.5
+_NO_SCREENS = ("dumb", "unknown")
 _STORE = click.option("--store", metavar="URI", help="Where the registry lives.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="One line of JSON on stdout.")
 
@@ -146,10 +148,9 @@ def _run(place: Place, begun: tuple[State, Trial], as_json: bool) -> int:
             done = run(place, begun, report)
     except KeyboardInterrupt:
         name = place.name
-        click.echo(
+        _say(
             f"interrupted: the front goes on with the weights that it has, nobody judges them\n"
-            f"  → tidegate rollout start {name} goes on; tidegate rollout abort {name} gives all traffic to stable",
-            err=True,
+            f"  → tidegate rollout start {name} goes on; tidegate rollout abort {name} gives all traffic to stable"
         )
         return 130
     return _end(done.state, True, as_json)
@@ -163,11 +164,9 @@ def _end(state: State, is_written: bool, as_json: bool) -> int:
             hint=f"tidegate rollout status {state.plan.model}",
             code="rollout-fenced",
         )
-    if as_json:
-        said = {"id": state.plan.id, "outcome": state.outcome, "reason": state.reason, "recorded": is_written}
-        click.echo(json.dumps(said))
-    else:
-        click.echo(summary(state, is_written))
+    said = {"id": state.plan.id, "outcome": state.outcome, "reason": state.reason, "recorded": is_written}
+    with suppress(OSError):  # the exit code says how it ended, whoever reads the words
+        click.echo(json.dumps(said) if as_json else summary(state, is_written))
     return 0 if state.outcome == PROMOTED else 1
 
 
@@ -175,24 +174,17 @@ class _shown:  # noqa: N801 - a context manager, used like a function
     """Shows a rollout while it goes on: live on a terminal, a line a change elsewhere."""
 
     def __init__(self, as_json: bool) -> None:
-        self._is_live = sys.stderr.isatty() and not as_json
         self._last: tuple[Any, ...] = ()
         self._at = 0.0
-        self._live: Any = None
+        self._screen = None if as_json else _screen(sys.stderr)
 
     def __enter__(self) -> Callable[[Controller], None]:
-        if self._is_live:
-            from rich.console import Console
-            from rich.live import Live
-
-            self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
-            self._live.start()
         return self._report
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):
-            if self._live:
-                self._live.stop()
+            if self._screen:
+                self._screen.stop()
 
     def _report(self, controller: Controller) -> None:
         with suppress(OSError):  # see ``_say``
@@ -201,11 +193,10 @@ class _shown:  # noqa: N801 - a context manager, used like a function
     def _show(self, controller: Controller) -> None:
         state = controller.state
         now = (state.phase, state.step, state.pending["event"] if state.pending else "", controller.trouble)
-        if self._live and time.monotonic() - self._at >= SHOWN_SECONDS:
+        if self._screen and time.monotonic() - self._at >= SHOWN_SECONDS:
             self._at = time.monotonic()
-            shown = view(state, controller.trial, controller.seen.router, controller.trouble)
-            self._live.update(_text(lines(shown)), refresh=True)
-        elif not self._live and now != self._last:
+            self._screen.show(view(state, controller.trial, controller.seen.router, controller.trouble))
+        elif not self._screen and now != self._last:
             waits = f", waits for the ledger to hold {now[2]!r}" if now[2] else ""
             shares = ", ".join(f"{a} {w / 100:g} %" for a, w in state.weights.items())
             trouble = f"; {'; '.join(controller.trouble)}" if controller.trouble else ""
@@ -214,10 +205,13 @@ class _shown:  # noqa: N801 - a context manager, used like a function
         self._last = now
 
 
-def _text(lines: list[str]) -> Any:
-    from rich.text import Text
+def _screen(stream: TextIO) -> Any:
+    """The terminal that a stream is; None where what is shown there cannot be taken back."""
+    if not stream.isatty() or os.environ.get("TERM", "").lower() in _NO_SCREENS:
+        return None
+    from tidegate.cli.rollout_screen import Screen
 
-    return Text("\n".join(lines))
+    return Screen(stream)
 
 
 def _detach(place: Place, arguments: list[str], as_json: bool) -> int:
@@ -276,7 +270,8 @@ def watch(name: str, store: str | None) -> int:
     """Show a rollout until it is over, without being in charge of it; ends as it ends, with 3 where nobody is."""
     place = Place(name, store)
     try:
-        found = _watched(place) if sys.stdout.isatty() else _followed(place)
+        shown = _screen(sys.stdout)
+        found = _watched(place, shown) if shown else _followed(place)
     except KeyboardInterrupt:
         return 130
     if found["phase"] != ENDED:
@@ -288,17 +283,19 @@ def _is_last(found: dict[str, Any]) -> bool:
     return found["phase"] == ENDED or NOBODY in found["trouble"]
 
 
-def _watched(place: Place) -> dict[str, Any]:
-    from rich.console import Console
-    from rich.live import Live
-
-    with Live(console=Console(), auto_refresh=False) as live:
+def _watched(place: Place, shown: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    try:
         while True:
             found = look(place)
-            live.update(_text(lines(found)), refresh=True)
+            shown.show(found)
             if _is_last(found):
                 return found
             time.sleep(SHOWN_SECONDS)
+    finally:
+        shown.stop()
+        if found:
+            click.echo("\n".join(lines(found)))  # all of it, and to stay
 
 
 def _followed(place: Place) -> dict[str, Any]:

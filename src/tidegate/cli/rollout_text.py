@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from tidegate.registry.gate import FAIL, PASS
@@ -62,27 +64,62 @@ def plan_lines(opening: Opening, needs: Sequence[Need]) -> list[str]:
 
 def lines(view: Mapping[str, Any]) -> list[str]:
     """How a rollout goes."""
-    step = (
-        f"step {view['step']} of {len(view['steps'])}" if view["step"] <= len(view["steps"]) else "after the last step"
-    )
+    top, findings, bottom = _parts(view)
+    return [*top, *findings, *bottom]
+
+
+def fitted(view: Mapping[str, Any], width: int, height: int) -> list[str]:
+    """The same in the rows of a terminal: what does not fit is cut, then findings are left out, those that pass first.
+
+    Args:
+        view: the rollout.
+        width: columns of the terminal.
+        height: rows that may be used.
+    """
+    top, findings, bottom = _parts(view)
+    top = [_cut(line, width) for line in top]
+    passing = [line for line in findings if line.startswith(f"  {_SIGNS[PASS]}")]
+    for short in ([], passing, [*findings, *bottom]):
+        rows = [_cut(r, width) if r in short else r for r in [*findings, *bottom]]
+        shown = [*top, *chain.from_iterable(textwrap.wrap(r, width, subsequent_indent="    ") for r in rows)]
+        if len(shown) <= height:
+            return shown
+    kept = sorted(findings, key=passing.__contains__)[: max(height - len(top) - len(bottom) - 1, 0)]
+    more = f"  … {len(findings) - len(kept)} more: tidegate rollout status {view['model']}"
+    shown = [*top, *(_cut(line, width) for line in [*kept, more, *bottom])]
+    return [*shown[: height - 1], shown[-1]]  # the last says what to type
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def _parts(view: Mapping[str, Any]) -> tuple[list[str], list[str], list[str]]:
+    """What stands where, what was found, and what follows from it."""
     limit = f" of {view['limit']:g}" if view["limit"] else ""
-    shown = [
+    top = [
         f"{view['id']}: version {view['candidate']} against {view['stable']}",
-        f"{_phase(view)}, {step}, {view['seconds']:.0f}{limit} s",
+        f"{_phase(view)}, {_step(view)}, {view['seconds']:.0f}{limit} s",
+        f"  {'arm':<9} {'share':>6} {'requests':>10} {'errors':>7} {'refused':>8} {'predictions':>12}",
     ]
     for arm, share in view["weights"].items():
         counts = view["counts"].get(arm, {"requests": 0, "errors": 0, "refused": 0, "predictions": 0})
         numbers = (
-            f"{counts['requests']:>10,} requests {counts['errors']:>6,} errors {counts['refused']:>6,} refused "
-            f"{counts['predictions']:>10,} predictions"
+            f"{counts['requests']:>10,} {counts['errors']:>7,} {counts['refused']:>8,} {counts['predictions']:>12,}"
         )
-        shown.append(f"  {arm:<9} {share:>5g} %  {numbers}")
-    shown += [f"  {_sign(f)} {f['text']}" for f in view["findings"]]
-    shown += [f"  verdict: {view['verdict']}"] if view["verdict"] and view["phase"] != ENDED else []
-    shown += [f"  why: {view['reason']}"] if view["reason"] else []
-    shown += [f"  waits for the ledger to hold {view['waits_for']!r}"] if view["waits_for"] else []
-    shown += [f"  note: {t}" for t in view["trouble"]]
-    return shown + _next(view)
+        top.append(f"  {arm:<9} {f'{share:g} %':>6} {numbers}")
+    bottom = [f"  verdict: {view['verdict']}"] if view["verdict"] and view["phase"] != ENDED else []
+    bottom += [f"  why: {view['reason']}"] if view["reason"] else []
+    bottom += [f"  waits for the ledger to hold {view['waits_for']!r}"] if view["waits_for"] else []
+    bottom += [f"  note: {t}" for t in view["trouble"]]
+    return top, [f"  {_sign(f)} {f['text']}" for f in view["findings"]], bottom + _next(view)
+
+
+def _step(view: Mapping[str, Any]) -> str:
+    if view["step"] < 1:
+        return "before the first step"
+    steps = len(view["steps"])
+    return f"step {view['step']} of {steps}" if view["step"] <= steps else "after the last step"
 
 
 def _sign(finding: Mapping[str, Any]) -> str:
