@@ -143,6 +143,17 @@ def test_a_store_that_hangs_where_the_journal_says_nothing_is_trouble(place: Pla
     assert not hanging.let_go.is_set()
 
 
+def test_without_a_journal_and_a_store_a_front_with_a_canary_is_told_all_the_same(
+    place: Place, monkeypatch: pytest.MonkeyPatch, hanging: Hangs
+) -> None:
+    place.journal.store.delete("rollout.json")
+    there, told = front(), []
+    monkeypatch.setattr(kinds, "router", lambda _: there)
+    with pytest.raises(StoreError, match="the store has not answered for 0.5 s"):
+        take_back(place, Order("rollback", "ann", ""), lambda: told.append(dict(there.observe().weights)))
+    assert told == [{STABLE: WHOLE}]
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE])
 def test_what_cannot_be_shown_leaves_the_controller_in_charge(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def fails(*_: object, **__: object) -> None:

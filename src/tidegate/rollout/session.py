@@ -30,7 +30,7 @@ from tidegate.rollout.front.weights import committed
 from tidegate.rollout.journal import Journal, Lock
 from tidegate.rollout.opening import Opening, check_exposure, open_rollout
 from tidegate.rollout.recorder import Background, LedgerRecorder
-from tidegate.rollout.router import STABLE, WHOLE, Observation, Router, Tally
+from tidegate.rollout.router import CANARY, STABLE, WHOLE, Observation, Router, Tally
 from tidegate.rollout.servers import FrontFleet, ServerScores
 from tidegate.rollout.state import ENDED, SETTLING, Order, Plan, State, Target
 from tidegate.rollout.trial import Trial
@@ -309,6 +309,10 @@ def take_back(place: Place, order: Order, told: Callable[[], object]) -> tuple[S
     """
     loaded = place.journal.load()
     state = loaded[0] if loaded and loaded[0].phase not in (ENDED, SETTLING) else None
+    is_told = loaded is None and _has_canary(place)
+    if is_told:  # the journal is lost, and the store may hang
+        _to_stable(place)
+        told()
     model = None if state else _model(place, TOLD_SECONDS)
     chain = model.rollout if model else None
     if model and (chain is None or not chain.is_open):
@@ -316,8 +320,9 @@ def take_back(place: Place, order: Order, told: Callable[[], object]) -> tuple[S
     id_ = state.plan.id if state else chain.id if chain else ""
     with suppress(OSError, TidegateError):  # a full disk delays nothing
         place.journal.order(id_, order)
-    _to_stable(place)
-    told()
+    if not is_told:
+        _to_stable(place)
+        told()
     lock = Lock(place.folder)
     end = time.monotonic() + TAKEN_SECONDS
     while not (taken := lock.take()) and time.monotonic() < end and not _is_written(place, id_):
@@ -337,6 +342,12 @@ def take_back(place: Place, order: Order, told: Callable[[], object]) -> tuple[S
         return _now(place, id_, state), False
     finally:
         lock.release()
+
+
+def _has_canary(place: Place) -> bool:
+    with suppress(ServerError):
+        return place.router.observe().weights.get(CANARY, 0) > 0
+    return False
 
 
 def _to_stable(place: Place) -> None:
