@@ -403,3 +403,28 @@ def test_a_reader_that_left_is_no_no(tmp_path: Path, words: Sequence[str]) -> No
     done = subprocess.run(command, stdout=theirs, stderr=theirs if words[0] == "runs" else subprocess.PIPE, check=False)
     os.close(theirs)
     assert (done.returncode, done.stderr) == (141, None if words[0] == "runs" else b"")
+
+
+@pytest.mark.parametrize(
+    ("words", "out", "code"),
+    [
+        (["--help"], "left", 141),
+        (["model", "ls"], "closed", 0),
+        (["model", "ls", "--json"], "full", 3),
+        (["model", "show", "none", "--json"], "left", 2),
+        (["model", "show", "none", "--json"], "closed", 2),
+    ],
+)
+def test_the_exit_code_is_the_same_where_nobody_takes_the_words(
+    tmp_path: Path, words: Sequence[str], out: str, code: int
+) -> None:
+    more = [] if words == ["--help"] else ["--store", str(tmp_path / "s")]
+    command = [sys.executable, "-m", "tidegate", *words, *more]
+    if out == "closed":
+        command = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    ours, left = os.pipe()
+    os.close(ours)
+    with open("/dev/full", "wb") as full, os.fdopen(left, "wb", buffering=0) as unread:
+        stdout = {"full": full, "left": unread}.get(out)
+        done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr

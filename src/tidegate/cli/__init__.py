@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 import click
@@ -41,12 +42,25 @@ COMMANDS = {
 }
 
 
+@contextlib.contextmanager
+def _read() -> Iterator[None]:
+    """End with 141 where the reader left; click would end with 1, which says no."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise click.exceptions.Exit(141) from None
+
+
 class _Lazy(click.Group):
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        with _read():  # --help
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _read():
             return super().invoke(ctx)
-        except BrokenPipeError:  # click would end with 1, which says no
-            return 141
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -84,21 +98,28 @@ def _main(args: list[str]) -> int:
         result = group.main(args, prog_name="tidegate", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.ClickException as e:
-        e.show()
         error, code = {"code": "usage", "message": e.format_message()}, 2
+        with contextlib.suppress(OSError):
+            e.show()
     except TidegateError as e:
         error, code = e.as_json(), e.exit_code
-        click.echo(format_error(error), err=True)
+        _say(format_error(error), err=True)
     except OSError as e:
         error, code = _system_error(e), 3
-        click.echo(format_error(error), err=True)
+        _say(format_error(error), err=True)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
+        _say("interrupted", err=True)
         return 130
     if "--json" in args:
         empty: dict[str, Any] = {"run_id": None, "state": "FAILED", "outputs": {}, "steps": []}
-        click.echo(json.dumps({**(empty if args[0] == "run" else {}), "error": error}))
+        _say(json.dumps({**(empty if args[0] == "run" else {}), "error": error}))
     return code
+
+
+def _say(text: str, *, err: bool = False) -> None:
+    """Print words that go with an exit code: it says the same where nobody takes them."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=err)
 
 
 def _system_error(error: OSError) -> dict[str, Any]:
@@ -109,8 +130,10 @@ def _system_error(error: OSError) -> dict[str, Any]:
     return {"code": "output-lost", "message": f"cannot write the output: {error.strerror}", "hint": hint}
 
 
-def _let_go(stream: TextIO) -> None:
+def _let_go(stream: TextIO | None) -> None:
     """Forget what a stream still holds and cannot write, or Python complains of it, with a code of its own, when it ends."""
+    if stream is None:  # it was closed before we began
+        return
     try:
         stream.flush()
     except (OSError, ValueError):

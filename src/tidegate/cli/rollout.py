@@ -205,9 +205,9 @@ class _shown:  # noqa: N801 - a context manager, used like a function
         self._last = now
 
 
-def _screen(stream: TextIO) -> Any:
+def _screen(stream: TextIO | None) -> Any:
     """The terminal that a stream is; None where what is shown there cannot be taken back."""
-    if not stream.isatty() or os.environ.get("TERM", "").lower() in _NO_SCREENS:
+    if stream is None or not stream.isatty() or os.environ.get("TERM", "").lower() in _NO_SCREENS:
         return None
     from tidegate.cli.rollout_screen import Screen
 
