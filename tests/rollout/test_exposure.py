@@ -61,6 +61,18 @@ def test_more_errors_smaller_margins_and_less_alpha_need_more() -> None:
     assert requests(latency_tolerance=0.5) < requests(latency_tolerance=0.25)
 
 
+def test_only_answers_count_for_the_latency_bound_so_that_refusals_and_errors_make_it_need_more_requests() -> None:
+    def requests(errors: float, refused: float) -> int:
+        rules = Rules(max_error_increase=0.45)
+        need = needs(rules, PLAN[:1], Live(10_000, errors, refused=refused))[0]
+        assert need.reason in ("latency bound", "min_time")
+        return need.requests
+
+    assert requests(0.0, 0.5) == 2 * requests(0.0, 0.0)
+    assert requests(0.25, 0.25) == 2 * requests(0.0, 0.0)
+    assert requests(0.0, 1.0) >= exposure.MOST, "never"
+
+
 def test_a_plan_that_cannot_be_decided_in_time_is_refused_with_what_to_change() -> None:
     with pytest.raises(UsageError) as refused:
         check(Rules(latency_tolerance=19.0), PLAN, Live(100 / 60))

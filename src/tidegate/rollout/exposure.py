@@ -120,7 +120,8 @@ def _need(rules: Rules, weights: Weights, number: int, now: Live) -> Need:
     if weights.is_even:
         near = weights.canary / weights.control
         settling = math.ceil(SETTLE * near)
-        wanted["latency bound"] = settling + _until(near, margin["latency bound"], now.slow, threshold)
+        answers = settling + _until(near, margin["latency bound"], now.slow, threshold)
+        wanted["latency bound"] = math.ceil(answers / max(1 - now.errors - now.refused, answers / MOST))
     reason = max(wanted, key=lambda name: wanted[name])
     pace = now.rate * weights.canary / whole
     seconds = wanted[reason] / pace if pace else math.inf
