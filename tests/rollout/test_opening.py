@@ -6,13 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tidegate.errors import UsageError
 from tidegate.registry.model import Entry, Registry
 from tidegate.registry.policy import Policy, Rule
 from tidegate.registry.rollout_policy import RolloutPolicy
+from tidegate.registry.signature import DATATYPES, Signature, Tensor
 from tidegate.rollout.opening import open_rollout
+from tidegate.serve.codec import Codec
+from tidegate.serve.http import HttpError
 from tidegate.store.blobs import Blobs
 from tidegate.store.memory import MemoryStore
 
@@ -101,3 +105,43 @@ def test_a_candidate_with_other_inputs_is_refused_and_one_with_the_same_is_not(
     with pytest.raises(UsageError, match=words) as refused:
         open_rollout(Registry(store), "m", "challenger")
     assert refused.value.code == "rollout-inputs"
+
+
+ENDS = {
+    d: [1.5, -1.5] if d in ("FP32", "FP64") else [int(np.iinfo(t).min), int(np.iinfo(t).max)]
+    for d, t in DATATYPES.items()
+    if d not in ("BYTES", "BOOL")
+} | {"BYTES": ["x"], "BOOL": [True]}
+
+
+def takes(wanted: str, datatype: str) -> bool:
+    """Whether a server of a model with such an input answers requests with another one."""
+    label, shares = Tensor("label", "INT64", (-1,)), Tensor("probabilities", "FP32", (-1, 2))
+    codec = Codec(Signature("classification", (Tensor("x", wanted, (-1,)),), (label, shares), (0, 1)), "m", "1")
+    data = ENDS[datatype]
+    sent = {"name": "x", "datatype": datatype, "shape": [len(data)], "data": data}
+    try:
+        codec.infer(json.dumps({"inputs": [sent]}).encode())
+    except HttpError:
+        return False
+    return True
+
+
+def refusal(store: MemoryStore) -> str:
+    """The code of the error that a rollout of the challenger begins with; none where it may begin."""
+    try:
+        open_rollout(Registry(store), "m", "challenger")
+    except UsageError as e:
+        return e.code
+    return ""
+
+
+@pytest.mark.parametrize("old", ENDS)
+def test_a_candidate_may_have_the_types_that_its_server_takes_the_champions_values_for(
+    tmp_path: Path, old: str
+) -> None:
+    store = MemoryStore()
+    register(store, "champion", {"policy": POLICY}, model(store, tmp_path / "old", a=(old, [-1])))
+    for new in ENDS:
+        register(store, "challenger", {"policy": POLICY}, model(store, tmp_path / new, a=(new, [-1])))
+        assert refusal(store) == ("" if takes(new, old) else "rollout-inputs"), f"{old} for {new}"

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from tidegate.errors import Damaged, ModelRefused, NotFound, PolicyError, UsageError
 from tidegate.registry import evaluation, policy, signature
 from tidegate.registry.model import ModelState, Registry, Version, may_serve, split_reference
 from tidegate.registry.rollout_policy import RolloutPolicy
 from tidegate.registry.rollouts import WITHDRAWN
-from tidegate.registry.signature import Tensor
+from tidegate.registry.signature import DATATYPES, Tensor
 from tidegate.rollout.exposure import Live, Need, check
 from tidegate.rollout.state import Plan, Target
 from tidegate.rollout.trial import Table, rules_of, weights_of
@@ -160,15 +162,24 @@ def _check_inputs(registry: Registry, champion: Version, candidate: Version) -> 
         old, new = (_inputs(registry, version) for version in (champion, candidate))
     except (NotFound, Damaged, ModelRefused) as e:
         return (f"the inputs of both versions are not compared: {e.found}",)
-    if old == new:
+    same = {n for n in old.keys() & new.keys() if _takes(new[n].datatype, old[n].datatype)}
+    lost, come = ([t for n, t in some.items() if n not in same] for some in (old, new))
+    if not lost and not come:
         return ()
-    lost, come = ([t for n, t in one.items() if other.get(n) != t] for one, other in ((old, new), (new, old)))
     raise UsageError(
         f"version {candidate.version} takes {_names(come)} where the champion, version {champion.version}, has {_names(lost)}",
-        allowed="The champion's inputs, of the same types: a server refuses all others, and clients would see that.",
+        allowed="The champion's inputs, of types that take its values: a server refuses all else, and clients would see that.",
         hint=f"register it under another name, and let clients move there: tidegate front {champion.model}-2",
         code="rollout-inputs",
     )
+
+
+def _takes(new: str, old: str) -> bool:
+    """Whether a server takes all values of one datatype for another: it casts where only precision is lost."""
+    if new == old or {"BYTES", "BOOL"} & {new, old}:
+        return new == old
+    kind = DATATYPES[new]
+    return np.can_cast(DATATYPES[old], kind, "same_kind" if np.dtype(kind).kind == "f" else "safe")
 
 
 def _inputs(registry: Registry, version: Version) -> dict[str, Tensor]:
