@@ -323,6 +323,11 @@ def take_back(place: Place, order: Order, told: Callable[[], object]) -> tuple[S
     if not is_told:
         _to_stable(place)
         told()
+    return _finished(place, id_, state)
+
+
+def _finished(place: Place, id_: str, state: State | None) -> tuple[State, bool]:
+    """Let whoever is in charge write it down, else do it; the rollout, and whether the ledger holds it."""
     lock = Lock(place.folder)
     end = time.monotonic() + TAKEN_SECONDS
     while not (taken := lock.take()) and time.monotonic() < end and not _is_written(place, id_):
