@@ -149,7 +149,7 @@ def test_without_a_journal_and_a_store_a_front_with_a_canary_is_told_all_the_sam
     place.journal.store.delete("rollout.json")
     there, told = front(), []
     monkeypatch.setattr(kinds, "router", lambda _: there)
-    with pytest.raises(StoreError, match="the store has not answered for 0.5 s"):
+    with pytest.raises(StoreError, match="the store has not answered for 0.5 s\n.*Say it again once it answers"):
         take_back(place, Order("rollback", "ann", ""), lambda: told.append(dict(there.observe().weights)))
     assert told == [{STABLE: WHOLE}]
 

@@ -177,7 +177,8 @@ def _model(place: Place, within: float | None) -> ModelState:
 
     threading.Thread(target=ask, daemon=True, name="registry").start()
     if not wait([answer], within).done:
-        raise StoreError(f"the store has not answered for {within:g} s", hint="Another one: --store URI")
+        hint = "Say it again once it answers, or name another one: --store URI"
+        raise StoreError(f"the store has not answered for {within:g} s", hint=hint)
     return answer.result()
 
 
