@@ -21,6 +21,7 @@ LOCAL_ONLY = {
     "test_without_a_map_and_without_containers_the_run_is_refused_before_it_starts": "clusters have containers",
     "test_a_containerised_python_component_runs_in_the_folder_that_stands_for_its_image": "it runs in its image there",
     "test_the_workspace_is_one_folder_for_the_whole_run": "a claim mounted into every pod",
+    "test_a_custom_path_is_read_back_by_the_consumer_and_kept": "of somebody else's image only the shared folder is read",
     "test_the_pauses_between_tries_grow_by_the_factor": "Argo waits",
     "test_a_task_that_takes_longer_than_its_time_limit_fails_in_time": "Kubernetes looks at the clock",
 }

@@ -22,6 +22,7 @@ def found(world: World, *, seconds: float = 30, after: float = 0, seed: int = 1,
     return simulate(np.random.default_rng(seed), worlds, seconds=after + seconds, **given)  # type: ignore[arg-type]
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("refused", [0.0, 0.01, 0.2])
 def test_equal_versions_are_rolled_back_no_more_often_than_alpha(refused: float) -> None:
     """2,000 rollouts of half an hour, looked at every second, in the long setting."""
