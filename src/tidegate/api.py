@@ -277,7 +277,7 @@ def _engine(
 ) -> Engine:
     if options.engine == LOCAL:
         host, jobs = read_host(prepared.project), options.jobs or os.cpu_count() or 1
-        return LocalEngine(store, host, record.id, jobs, options.cache, finished)
+        return LocalEngine(store, host, record.id, jobs, options.cache, finished, record.created)
     from tidegate.engines.argo.start import Submission, argo_engine, reach
 
     cluster, settings = reach(prepared.project)

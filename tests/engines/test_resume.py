@@ -50,6 +50,28 @@ def resumed(log: str, marker: str, n: int = 2) -> int:
     return third(x=b.output, log=log).output
 """
 
+MOMENT = """
+import tidegate
+from kfp import dsl
+
+@tidegate.component
+def when(at: str, log: str) -> str:
+    open(log, "a").write("when ")
+    return at
+
+@tidegate.component
+def later(at: str, then: str, marker: str) -> str:
+    import os
+    if not os.path.exists(marker):
+        raise ValueError("no marker yet")
+    return f"{at} {then}"
+
+@dsl.pipeline(name="resumed")
+def resumed(log: str, marker: str) -> str:
+    created = dsl.PIPELINE_JOB_CREATE_TIME_UTC_PLACEHOLDER
+    return later(at=created, then=when(at=created, log=log).output, marker=marker).output
+"""
+
 
 class Work:
     def __init__(self, root: Path) -> None:
@@ -98,6 +120,17 @@ def test_finished_steps_stay_finished_and_the_rest_runs(work: Work) -> None:
     outcome = Runs(work.store).outcome(failed.id)
     assert outcome
     assert outcome.state == "SUCCEEDED"
+
+
+def test_a_run_that_is_gone_on_with_was_created_when_it_began(work: Work) -> None:
+    work.file.write_text(MOMENT)
+    failed = work.run(cache=False)
+    time.sleep(1.1)  # the moment is given in seconds
+    work.marker.touch()
+    again = work.run(resume=failed.id, cache=False)
+    created = Runs(work.store).read(failed.id).created
+    assert again.outputs == {"Output": f"{created} {created}"}
+    assert work.log.read_text().split() == ["when"], "and what it was given is the same, so it stays finished"
 
 
 def test_a_finished_run_resumed_runs_nothing(work: Work) -> None:

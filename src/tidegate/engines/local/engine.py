@@ -43,6 +43,7 @@ class LocalEngine:
         jobs: steps at a time; the number of cores by default.
         use_cache: False runs every step, whatever the cache holds.
         finished: steps of this same run that succeeded before it was interrupted, by path; they stay finished.
+        created: when the run was, in ISO 8601: what its placeholder says, however often it is gone on with.
     """
 
     store: Store
@@ -51,6 +52,7 @@ class LocalEngine:
     jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
     use_cache: bool = True
     finished: Mapping[str, StepRecord] = field(default_factory=dict)
+    created: str = field(default_factory=lambda: iso(time.time()))
 
     def run(self, plan: Plan, arguments: Arguments, report: Report) -> Outcome:
         """Run the plan; Ctrl-C (KeyboardInterrupt) kills every step and ends the run as CANCELED."""
@@ -74,13 +76,12 @@ class LocalEngine:
             launcher.close()
 
     def _context(self, plan: Plan) -> dict[str, str]:
-        now = iso(time.time())
         return {
             "pipeline_job_name": f"{plan.name}-{self.run_id}",
             "pipeline_job_resource_name": f"{plan.name}-{self.run_id}",
             "pipeline_job_uuid": self.run_id,
-            "pipeline_job_create_time_utc": now,
-            "pipeline_job_schedule_time_utc": now,
+            "pipeline_job_create_time_utc": self.created,
+            "pipeline_job_schedule_time_utc": self.created,
             "pipeline_root": f"{self.store.uri}/runs/{self.run_id}",
             "workspace_path": str(state_folder(self.host.root) / "workspaces" / self.run_id),
         }
