@@ -191,6 +191,26 @@ def test_who_takes_back_beside_another_controller_takes_a_generation_above_it_be
     assert advance(told, seen(5, **at_front, recorded=5), 1.2)[0].phase == ENDED
 
 
+def test_who_takes_back_asks_the_fleet_under_the_generation_that_the_front_has_meanwhile() -> None:
+    state = at_step(phase=WITHDRAWN, weights={STABLE: WHOLE}, generation=3, outcome=ROLLED_BACK)
+    there = seen(4, {STABLE: WHOLE})
+    raised, _ = advance(state, there, 1.0)
+    _, actions = advance(raised, there, 1.1)
+    assert [a for a in actions if isinstance(a, Want)] == [Want({STABLE: OLD}, 4)]
+
+
+def test_an_order_that_was_done_while_the_end_was_written_is_not_lost() -> None:
+    settling = at_step(phase=SETTLING, step=2, weights={CANARY: WHOLE}, generation=5, outcome=PROMOTED)
+    done = seen(5, {STABLE: WHOLE}, order=Order("rollback", "ann"))
+    state, actions = advance(settling, done, 1.0)
+    assert (state.phase, state.outcome, state.generation) == (WITHDRAWN, ROLLED_BACK, 6)
+    assert isinstance(actions[0], SetWeights)
+    restarted = replace(done, order=None)
+    assert advance(settling, restarted, 1.0)[0].phase == SETTLING, (
+        "a proxy that starts again has stable only for a while"
+    )
+
+
 def test_weights_that_somebody_took_away_are_not_given_back() -> None:
     state, _ = advance(at_step(), seen(5, {STABLE: WHOLE}), 1.0)
     assert (state.phase, state.generation) == (WITHDRAWN, 6)

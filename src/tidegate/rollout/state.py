@@ -334,10 +334,16 @@ def _superseded(state: State, seen: Seen) -> State | None:
 
 
 def _ordered(state: State, seen: Seen) -> State | None:
-    if not seen.order or not _is_open(state):
+    if not seen.order or not (_is_open(state) or _was_taken(state, seen)):
         return None
     event = ABORTED if seen.order.kind == "abort" else ROLLED_BACK
     return _withdraw(state, event, _words(seen.order))
+
+
+def _was_taken(state: State, seen: Seen) -> bool:
+    """Whether the order was done at the front while ``finished`` was being written, under the same generation."""
+    is_settling = state.phase == SETTLING and CANARY in state.weights
+    return is_settling and seen.router is not None and not seen.router.weights.get(CANARY)
 
 
 def _alarmed(state: State, seen: Seen) -> State | None:
@@ -435,6 +441,10 @@ def _settled(state: State, seen: Seen) -> State | None:
 
 
 def _taken(state: State, seen: Seen) -> State | None:
+    if seen.router and seen.router.generation > state.generation and not seen.router.weights.get(CANARY):
+        return replace(
+            state, generation=seen.router.generation
+        )  # somebody took it away too: the fleet asks for as much
     done = _has(seen, state) and seen.wanted == _arms(state)
     return replace(state, phase=ENDED) if done else None
 
