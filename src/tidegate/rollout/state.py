@@ -27,8 +27,9 @@ Two orders of doing things:
 * *Record before act* for what gives the candidate traffic or moves an alias: the intent goes to the journal, then to
   the ledger; only then the front is told. Killed in between, whoever goes on finds the record and does it.
 * *Act first* for what takes traffic away: the front, then the journal, then the ledger as soon as it answers. An outage
-  of the store neither blocks nor delays it. It is over when the front has the generation of its record, which is above
-  that of anybody else's: who still believes to be in charge is then refused by front and fleet.
+  of the store neither blocks nor delays it. It is over when the front has the generation of its record: who still
+  believes to be in charge is then refused by front and fleet. Until that record is written another controller may have
+  the same number; that there is one at a time is for the lock of the front's machine to see to.
 
 A share only grows until it goes to 0, once, and for good: a rollout changes its direction at most once. Every action may
 be done twice; ``generation`` grows with each change, so that a late one is refused by the front and by the ledger.
