@@ -10,9 +10,18 @@ from typing import Any
 import pytest
 
 from tests.engines.test_random_plans import Writer
-from tidegate.engines.argo.cluster import POD, RUN_LABEL, WORKFLOW, WORKFLOW_LABEL, Change, Cluster, Kind, Object
+from tidegate.engines.argo.cluster import (
+    NODE_ANNOTATION,
+    POD,
+    RUN_LABEL,
+    WORKFLOW,
+    WORKFLOW_LABEL,
+    Change,
+    Cluster,
+    Kind,
+    Object,
+)
 from tidegate.engines.argo.engine import DETACH, ArgoEngine
-from tidegate.engines.argo.follow import NODE_ANNOTATION
 from tidegate.engines.argo.memory import MemoryCluster
 from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.settings import ArgoSettings
@@ -320,16 +329,19 @@ def test_what_runs_again_in_a_resumed_run_is_not_told_as_finished_before() -> No
 def test_what_a_running_step_writes_is_passed_on_without_argos_own_lines() -> None:
     play = good(state(a=pod("a", "Running")), GOOD)
     play.logs = True
-    meta = {
-        "name": "a-pod",
-        "namespace": SETTINGS.namespace,
-        "labels": {"workflows.argoproj.io/workflow": RUN},
-        "annotations": {"workflows.argoproj.io/node-id": f"{RUN}-a"},
-    }
-    play.cluster.create({"apiVersion": POD.api, "kind": "Pod", "metadata": meta})
-    play.cluster.logs[SETTINGS.namespace, "a-pod", "main"] = b"one\nlevel=info argo=true\n\xff"
+    play.cluster.logs[SETTINGS.namespace, f"{RUN}-add-a", "main"] = b"one\nlevel=info argo=true\n\xff"
     play.run()
     assert [(e.step, e.line) for e in play.said(StepLog)] == [("a", "one"), ("a", "\ufffd")]
+
+
+def test_what_each_try_of_a_step_writes_is_passed_on() -> None:
+    tries = pod("a", "Running") | {"type": "Retry"}
+    play = good(state(a=tries, first=pod("a", "Running")), state(a=tries, second=pod("a", "Running")), GOOD)
+    play.logs = True
+    for number in ("first", "second"):
+        play.cluster.logs[SETTINGS.namespace, f"{RUN}-add-{number}", "main"] = number.encode()
+    play.run()
+    assert sorted(e.line for e in play.said(StepLog)) == ["first", "second"]
 
 
 def test_a_workflow_that_went_between_two_watches_is_a_run_that_failed() -> None:

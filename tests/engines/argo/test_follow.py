@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from tidegate.engines.argo import follow
-from tidegate.engines.argo.cluster import WORKFLOW_LABEL
-from tidegate.engines.argo.follow import NODE_ANNOTATION, Follower
+from tidegate.engines.argo.follow import Follower
 from tidegate.engines.argo.memory import MemoryCluster
 from tidegate.errors import ClusterError
 
@@ -27,13 +26,11 @@ class Breaking(MemoryCluster):
 
 
 def passed_on(cluster: MemoryCluster) -> list[str]:
-    meta = {"name": "p", "namespace": "n", "labels": {WORKFLOW_LABEL: "r"}, "annotations": {NODE_ANNOTATION: "r-1"}}
-    cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": meta})
     said: list[str] = []
-    follower = Follower(cluster, "n", "r", lambda event: said.append(event.line))
-    follower.follow("step", "r-1")
-    follower.follow("step", "r-1")
-    follower._threads["r-1"].join(10)
+    follower = Follower(cluster, "n", lambda event: said.append(event.line))
+    follower.follow("step", "p")
+    follower.follow("step", "p")
+    follower._threads["p"].join(10)
     return said
 
 

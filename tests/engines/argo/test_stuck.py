@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tidegate.engines.argo.stuck import NODE_ANNOTATION, hopeless, waiting, waits
+from tidegate.engines.argo.cluster import NODE_ANNOTATION
+from tidegate.engines.argo.stuck import hopeless, waiting, waits
 
 NEVER = 'pods "x" is forbidden: exceeded quota: few, requested: requests.memory=2Gi, used: requests.memory=0, limited: requests.memory=1536Mi'
 NOT_NOW = 'pods "x" is forbidden: exceeded quota: few, requested: pods=1, used: pods=4, limited: pods=4'

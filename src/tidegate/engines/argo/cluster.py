@@ -50,6 +50,7 @@ NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")  # of an object that is also
 _UNFIT = re.compile(r"[^a-z0-9-]+")
 PIPELINE_LABEL, RUN_LABEL = "tidegate.dev/pipeline", "tidegate.dev/run"
 WORKFLOW_LABEL = "workflows.argoproj.io/workflow"  # Argo's own, on every pod
+NODE_ANNOTATION = "workflows.argoproj.io/node-id"  # likewise
 
 
 def label(text: str, longest: int = 63) -> str:

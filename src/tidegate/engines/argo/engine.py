@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tidegate.engines.argo import nodes
-from tidegate.engines.argo.cluster import POD, RUN_LABEL, WORKFLOW, WORKFLOW_LABEL, Cluster, Object
+from tidegate.engines.argo.cluster import NODE_ANNOTATION, POD, RUN_LABEL, WORKFLOW, WORKFLOW_LABEL, Cluster, Object
 from tidegate.engines.argo.container import BESIDE
-from tidegate.engines.argo.follow import NODE_ANNOTATION, Follower, from_argo
+from tidegate.engines.argo.follow import Follower, from_argo
 from tidegate.engines.argo.outcome import Ended, outcome
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.stuck import hopeless, waiting
@@ -155,9 +155,7 @@ class _Watch:
         return self.engine.clock() - self.started
 
     def to_the_end(self) -> Outcome:
-        with Follower(
-            self.engine.cluster, self.engine.settings.namespace, self.engine.record.id, self.report
-        ) as follower:
+        with Follower(self.engine.cluster, self.namespace, self.report) as follower:
             unreachable = 0.0
             while True:
                 try:
@@ -214,11 +212,12 @@ class _Watch:
             before, self.seen[path] = self.seen.get(path, ""), node.state
             if node.state == RUNNING and before != RUNNING:
                 self.report(StepStarted(path))
-            if node.state == RUNNING and follower:
-                follower.follow(path, node.id)
             if node.state in (SUCCEEDED, FAILED) and before != node.state:
                 self._finished(node, before)
             self._note_stuck(path, self._stuck(path, node))
+        if follower:
+            for pod in nodes.running(workflow):
+                follower.follow(pod.step, pod.pod)
 
     def _finished(self, node: nodes.Node, before: str) -> None:
         if not before:

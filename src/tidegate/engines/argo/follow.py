@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from itertools import islice
 from types import TracebackType
 
-from tidegate.engines.argo.cluster import POD, WORKFLOW_LABEL, Cluster
+from tidegate.engines.argo.cluster import Cluster
 from tidegate.errors import ClusterError, NotFound
 from tidegate.plan.events import Report, StepLog
 
-NODE_ANNOTATION = "workflows.argoproj.io/node-id"
 MAIN = "main"
 AT_ONCE = 32
 DRAIN_SECONDS = 2.0
@@ -33,12 +32,11 @@ class Follower:
     Args:
         cluster: where they are.
         namespace: their namespace.
-        run_id: the run.
         report: is given every line.
     """
 
-    def __init__(self, cluster: Cluster, namespace: str, run_id: str, report: Report) -> None:
-        self._cluster, self._namespace, self._run_id, self._report = cluster, namespace, run_id, report
+    def __init__(self, cluster: Cluster, namespace: str, report: Report) -> None:
+        self._cluster, self._namespace, self._report = cluster, namespace, report
         self._threads: dict[str, threading.Thread] = {}
         self._over = threading.Event()
 
@@ -55,27 +53,27 @@ class Follower:
         for thread in self._threads.values():
             thread.join(max(0.0, end - time.monotonic()))
 
-    def follow(self, path: str, node: str) -> None:
+    def follow(self, path: str, pod: str) -> None:
         """Pass on what the pod of a step writes, from its beginning."""
         running = sum(t.is_alive() for t in self._threads.values())
-        if node not in self._threads and running < AT_ONCE:
-            self._threads[node] = threading.Thread(target=self._pass_on, args=(path, node), daemon=True)
-            self._threads[node].start()
+        if pod not in self._threads and running < AT_ONCE:
+            self._threads[pod] = threading.Thread(target=self._pass_on, args=(path, pod), daemon=True)
+            self._threads[pod].start()
 
-    def _pass_on(self, path: str, node: str) -> None:
+    def _pass_on(self, path: str, pod: str) -> None:
         said = 0
         for pause in PAUSES:
             if pause and self._over.wait(pause):
                 return
             with contextlib.suppress(ClusterError, NotFound):
-                for line in islice(self._lines(node), said, None):
+                for line in islice(self._lines(pod), said, None):
                     said += 1
                     self._say(path, line)
                 return
 
-    def _lines(self, node: str) -> Iterator[bytes]:
+    def _lines(self, pod: str) -> Iterator[bytes]:
         rest = b""
-        for piece in self._cluster.log(self._pod(node), self._namespace, MAIN, follow=True):
+        for piece in self._cluster.log(pod, self._namespace, MAIN, follow=True):
             *lines, rest = (rest + piece).split(b"\n")
             yield from lines
         if rest:
@@ -85,9 +83,3 @@ class Follower:
         text = line.decode(errors="replace")
         if not from_argo(text):
             self._report(StepLog(path, text))
-
-    def _pod(self, node: str) -> str:
-        for pod in self._cluster.list(POD, self._namespace, {WORKFLOW_LABEL: self._run_id}):
-            if pod["metadata"].get("annotations", {}).get(NODE_ANNOTATION) == node:
-                return str(pod["metadata"]["name"])
-        raise NotFound(f"node {node} has no pod")

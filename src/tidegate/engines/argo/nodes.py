@@ -91,6 +91,11 @@ def steps(workflow: Object) -> dict[str, Node]:
     return found
 
 
+def running(workflow: Object) -> Iterator[Node]:
+    """The pods that run now, each try of a step by itself."""
+    return (n for n in _steps(workflow) if n.state == RUNNING and not n.tries)
+
+
 def path_of(workflow: Object, node: str) -> str:
     """The path of the step whose pod, or one of its pods, a node is; empty where there is none."""
     return next((n.step for n in _steps(workflow) if n.id == node), "")

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tidegate.engines.argo.cluster import Object
-from tidegate.engines.argo.follow import NODE_ANNOTATION
+from tidegate.engines.argo.cluster import NODE_ANNOTATION, Object
 
 _HOPELESS = (
     "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError",
