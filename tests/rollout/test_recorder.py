@@ -20,7 +20,7 @@ from tidegate.rollout.controller import Controller, Seams
 from tidegate.rollout.journal import STATE, Journal
 from tidegate.rollout.memory import Behaviour, MemoryFront
 from tidegate.rollout.recorder import Background, LedgerRecorder
-from tidegate.rollout.state import Order, Plan, Target
+from tidegate.rollout.state import ROUND, Order, Plan, Target
 from tidegate.store.memory import MemoryStore
 
 OLD, NEW = Target(1, "sha256:" + "a" * 64), Target(2, "sha256:" + "b" * 64)
@@ -72,7 +72,7 @@ def begun(store: Store) -> LedgerRecorder:
     opened = machine.begin(PLAN, "c", 0).pending
     assert opened
     recorder.submit(opened)
-    assert recorder.poll().generation == 1
+    assert recorder.poll().generation == ROUND + 1
     return recorder
 
 
@@ -82,32 +82,43 @@ def events(store: Store) -> list[str]:
 
 def test_a_record_that_was_written_and_reported_as_lost_is_found_and_not_written_twice(store: Store) -> None:
     recorder = begun(store)
-    step = body(STEP, 2, step=0, share=500)
+    step = body(STEP, ROUND + 2, step=0, share=500)
     store.fails = "after"
     recorder.submit(step)
-    assert (recorder.poll().generation, recorder.poll().trouble) == (1, "the outcome is unknown")
+    assert (recorder.poll().generation, recorder.poll().trouble) == (ROUND + 1, "the outcome is unknown")
     store.fails = ""
     recorder.submit(step)
-    assert recorder.poll().generation == 2
+    assert recorder.poll().generation == ROUND + 2
     assert events(store) == ["started", "step"]
 
 
 def test_what_another_controller_wrote_is_not_written_over(store: Store) -> None:
     recorder = begun(store)
     other = LedgerRecorder(Registry(store), "m", "bob")
-    other.submit(body(STEP, 2, step=0, share=500, controller="d"))
-    recorder.submit(body(STEP, 2, step=0, share=500))
+    other.submit(body(STEP, ROUND + 2, step=0, share=500, controller="d"))
+    recorder.submit(body(STEP, ROUND + 2, step=0, share=500))
     refusal = recorder.poll().refusal
     assert refusal
     assert (refusal.superseded, "d wrote step" in refusal.reason) == (True, True)
-    recorder.submit(body(ROLLED_BACK, 2))
+    recorder.submit(body(ROLLED_BACK, 2 * ROUND))
     assert events(store) == ["started", "step", "rolled-back"], "but taking back is everybody's right"
-    assert recorder.poll().generation == 3, "above the other's, for front and fleet to be told"
+    assert recorder.poll().generation == 2 * ROUND
+    other.submit(body(STEP, ROUND + 3, step=1, share=2500, controller="d"))
+    assert other.poll().refusal, "and ends what the other could give"
+    other.submit(body(ABORTED, 2 * ROUND, controller="d"))
+    assert (other.poll().generation, events(store)[2:]) == (2 * ROUND, ["rolled-back"]), "nothing is left to say"
+
+
+def test_a_withdrawal_that_was_numbered_one_by_one_is_recorded_above_all_that_gave(store: Store) -> None:
+    recorder = begun(store)
+    recorder.submit(body(STEP, ROUND + 2, step=0, share=500))
+    recorder.submit(body(ROLLED_BACK, 2))
+    assert (recorder.poll().generation, events(store)[2:]) == (2 * ROUND, ["rolled-back"])
 
 
 def test_a_record_that_would_damage_the_chain_is_refused_before_it_is_written(store: Store) -> None:
     recorder = begun(store)
-    recorder.submit(body(PROMOTED, 2, share=500))
+    recorder.submit(body(PROMOTED, ROUND + 2, share=500))
     refusal = recorder.poll().refusal
     assert refusal
     assert "promotes after started" in refusal.reason
@@ -116,33 +127,33 @@ def test_a_record_that_would_damage_the_chain_is_refused_before_it_is_written(st
 
 def test_a_rollout_that_was_never_opened_leaves_nothing_to_take_back(store: Store) -> None:
     recorder = LedgerRecorder(Registry(store), "m", "ann")
-    recorder.submit(body(ABORTED, 2))
-    assert (recorder.poll().generation, events(store)) == (2, [])
+    recorder.submit(body(ABORTED, 2 * ROUND))
+    assert (recorder.poll().generation, events(store)) == (2 * ROUND, [])
 
 
 def test_a_store_that_hangs_keeps_nobody_waiting(store: Store) -> None:
     recorder = Background(begun(store))
     store.gate.clear()
-    step = body(STEP, 2, step=0, share=500)
+    step = body(STEP, ROUND + 2, step=0, share=500)
     for _ in range(3):
         recorder.submit(step)  # would hang here
-    assert recorder.poll().generation == 1
+    assert recorder.poll().generation == ROUND + 1
     store.gate.set()
-    wait_until(lambda: recorder.poll().generation == 2)
+    wait_until(lambda: recorder.poll().generation == ROUND + 2)
     assert events(store) == ["started", "step"]
 
 
 def test_a_store_that_was_away_is_asked_again(store: Store) -> None:
     recorder = Background(begun(store))
     store.fails = "before"
-    step = body(STEP, 2, step=0, share=500)
+    step = body(STEP, ROUND + 2, step=0, share=500)
     recorder.submit(step)
     wait_until(lambda: recorder.poll().trouble == "away")
     store.fails = ""
 
     def written() -> bool:
         recorder.submit(step)
-        return recorder.poll().generation == 2
+        return recorder.poll().generation == ROUND + 2
 
     wait_until(written)
 
@@ -151,14 +162,14 @@ def test_a_store_that_was_away_is_asked_again(store: Store) -> None:
 def test_whatever_a_store_raises_is_trouble_and_the_record_is_asked_for_again(store: Store, odd: str) -> None:
     recorder = Background(begun(store))
     store.fails = odd
-    step = body(STEP, 2, step=0, share=500)
+    step = body(STEP, ROUND + 2, step=0, share=500)
     recorder.submit(step)
     wait_until(lambda: recorder.poll().trouble == type(ODD[odd]).__name__)
     store.fails = ""
 
     def written() -> bool:
         recorder.submit(step)
-        return recorder.poll().generation == 2
+        return recorder.poll().generation == ROUND + 2
 
     wait_until(written)
 

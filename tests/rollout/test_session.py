@@ -37,7 +37,7 @@ from tidegate.rollout.opening import Opening
 from tidegate.rollout.recorder import LedgerRecorder
 from tidegate.rollout.router import CANARY, STABLE, WHOLE
 from tidegate.rollout.session import Place, measure, take_back
-from tidegate.rollout.state import Order, Plan, State, Target
+from tidegate.rollout.state import ROUND, Order, Plan, State, Target
 from tidegate.store.memory import MemoryStore
 
 PLAN = Plan("m-v2-abc", "m", Target(2, "sha256:" + "b" * 64), Target(1, "sha256:" + "a" * 64))
@@ -73,10 +73,39 @@ def test_a_dead_proxy_begins_without_the_candidate_that_a_person_took_back(place
     with pytest.raises(ServerError, match="HAProxy does not answer") as e:
         take_back(place, Order("rollback", "ann", "it is slow"), lambda: pytest.fail("no front was told"))
     assert e.value.allowed == "noted: when the front runs again it begins with stable only"
-    assert committed(place.folder) == Weights({STABLE: WHOLE}, 5)
+    assert committed(place.folder) == Weights({STABLE: WHOLE}, ROUND)
     ordered = place.journal.ordered(PLAN.id)
     assert ordered
     assert ordered.by == "ann"
+    with pytest.raises(ServerError, match="HAProxy does not answer"):
+        take_back(place, Order("rollback", "ann", "again"), lambda: pytest.fail("no front was told"))
+    assert committed(place.folder) == Weights({STABLE: WHOLE}, ROUND), "said twice, it is the same withdrawal"
+
+
+def test_a_proxy_that_has_just_started_again_is_told_too_for_it_would_give_the_canary_its_share_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = MemoryFront(time.monotonic, {1: Behaviour(), 2: Behaviour()}, PLAN.stable)
+    there.set_weights({STABLE: WHOLE}, 4)  # of what is kept, SHARES, until the arms have servers
+    monkeypatch.setattr(kinds, "router", lambda _: there)
+    take_back(place, Order("rollback", "ann", ""), lambda: None)
+    assert (there.observe().weights, there.generation) == ({STABLE: WHOLE}, ROUND)
+
+
+def test_a_person_takes_back_under_the_number_that_a_controller_would_have_taken(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = front()
+    monkeypatch.setattr(kinds, "router", lambda _: there)
+    there.set_weights(SHARES, 3 * ROUND + 2)
+    session._to_stable(place)
+    assert (there.weights, there.generation) == ({STABLE: WHOLE}, 4 * ROUND)
+    commit(place.folder, Weights(SHARES, 3 * ROUND + 2))  # the disk was full
+    session._to_stable(place)
+    assert there.generation == 4 * ROUND
+    commit(place.folder, Weights({STABLE: WHOLE}, 4 * ROUND))
+    monkeypatch.setattr(there, "set_weights", lambda *_: pytest.fail("it has nothing to lose"))
+    session._to_stable(place)
 
 
 @pytest.mark.parametrize("broken", ["store", "project"])

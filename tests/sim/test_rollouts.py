@@ -174,7 +174,7 @@ def test_a_version_that_is_revoked_gets_no_further_step(quick: None) -> None:
 
 @pytest.mark.parametrize("group", range(4))
 def test_with_the_true_judge_too_no_seed_breaks_a_promise(group: int) -> None:
-    broke_one = [897, 56]  # two in charge, who numbered their changes alike
+    broke_one = [897, 56, 552]  # two in charge, who numbered their changes alike
     for seed in [*range(group, 2000 if LONG else 12, 4), *(s for s in broke_one if s % 4 == group)]:
         played(replace(Scenario.random(10_000 + seed), kind=KINDS[seed % len(KINDS)], rate=100_000.0, deadline=30.0))
 

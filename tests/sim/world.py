@@ -228,7 +228,7 @@ class World:
         loaded = Journal(self.kept).load()
         if loaded and loaded[0].phase in (machine.PREPARING, *machine.GIVEN):
             Journal(self.kept).order("r-1", Order(self.scenario.order[1] or "abort", "ann", "a bad feeling"))
-            self.front.set_weights({STABLE: WHOLE}, self.front.generation + 1)
+            self.front.set_weights({STABLE: WHOLE}, machine.next_round(self.front.generation))
 
     def _resume(self) -> None:
         """Start a controller on what is left of the others."""

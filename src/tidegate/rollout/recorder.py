@@ -17,7 +17,7 @@ from tidegate.errors import Damaged, ModelRefused, NotFound, TidegateError
 from tidegate.registry import rollouts
 from tidegate.registry.model import Entry, ModelState, Registry, may_serve
 from tidegate.registry.rollouts import CHAMPION, PROMOTED, STARTED, WITHDRAWN
-from tidegate.rollout.state import Refusal
+from tidegate.rollout.state import Refusal, next_round
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 
@@ -26,7 +26,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 class Written:
     """What the ledger is known to hold: the generation of our last record in it, and why it refuses the next.
 
-    That of a withdrawal is higher than asked for where another controller wrote meanwhile.
+    That of a withdrawal is higher than asked for where the ledger has a higher one.
     """
 
     generation: int = 0
@@ -109,7 +109,7 @@ class LedgerRecorder:
         if body["event"] in WITHDRAWN:
             if not is_ours or chain is None or not chain.takes(body["event"]):
                 return None
-            body = {**body, "generation": max(body["generation"], chain.generation + 1)}
+            body = {**body, "generation": max(body["generation"], next_round(chain.generation))}
         else:
             self._check(state, body)
         try:

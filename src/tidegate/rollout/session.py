@@ -26,7 +26,7 @@ from tidegate.rollout.exposure import Live, Need, live
 from tidegate.rollout.front import kinds
 from tidegate.rollout.front.fleet import front_folder, read_fleet, read_running
 from tidegate.rollout.front.process import is_alive
-from tidegate.rollout.front.weights import committed
+from tidegate.rollout.front.weights import Weights, committed
 from tidegate.rollout.journal import Journal, Lock
 from tidegate.rollout.opening import Opening, check_exposure, open_rollout
 from tidegate.rollout.recorder import Background, LedgerRecorder
@@ -357,16 +357,15 @@ def _has_canary(place: Place) -> bool:
 
 
 def _to_stable(place: Place) -> None:
+    """Tell the front the withdrawal that a controller would tell it, under the same number; once told, nothing."""
     for _ in range(5):
+        kept, now = committed(place.folder), _in_force(place)
+        given = [w.generation for w in (kept, now) if w and w.shares != {STABLE: WHOLE}]
+        if now and not given:
+            return
         try:
-            seen = place.router.observe()
-            if seen.weights == {STABLE: WHOLE}:
-                return
-            generation = seen.generation
-        except ServerError:  # what a dead proxy is to begin with is kept all the same, and then it is said
-            generation = committed(place.folder).generation
-        try:
-            place.router.set_weights({STABLE: WHOLE}, generation + 1)
+            number = machine.next_round(max(given)) if given else kept.generation
+            place.router.set_weights({STABLE: WHOLE}, number)
             return
         except Conflict:  # the controller was as quick
             continue
@@ -376,6 +375,14 @@ def _to_stable(place: Place) -> None:
             noted = "noted: when the front runs again it begins with stable only"
             raise ServerError(e.found, allowed=noted, hint=f"tidegate front {place.name}", code=e.code) from e
     raise Trouble(f"the weights of the front {place.name} change all the time", hint="Say it again.")
+
+
+def _in_force(place: Place) -> Weights | None:
+    """The weights of the proxy; None where it is dead: what it is to begin with is kept all the same."""
+    with suppress(ServerError):
+        seen = place.router.observe()
+        return Weights(seen.weights, seen.generation)
+    return None
 
 
 def _is_written(place: Place, id_: str) -> bool:

@@ -10,8 +10,8 @@ Phases::
 Rules, in the order in which they are asked; the first that applies decides:
 
  1. *Seen first.* A controller that took a rollout over does nothing before it has seen the front once.
- 2. *Taken away elsewhere.* A front with weights of a higher generation and no canary was told so by a person, or by a
-    controller that died before it could say so: the rollout is withdrawn, and never given back.
+ 2. *Taken away elsewhere.* A front without a canary that has the number of a withdrawal was told so by a person, or by
+    a controller that died before it could say so: the rollout is withdrawn, while it settles too, and never given back.
  3. *Superseded.* Any other front with weights of a higher generation, or a ledger that another controller wrote, has
     somebody else in charge: this controller stops and touches nothing.
  4. *Ordered.* A person's abort or rollback withdraws.
@@ -27,12 +27,20 @@ Two orders of doing things:
 * *Record before act* for what gives the candidate traffic or moves an alias: the intent goes to the journal, then to
   the ledger; only then the front is told. Killed in between, whoever goes on finds the record and does it.
 * *Act first* for what takes traffic away: the front, then the journal, then the ledger as soon as it answers. An outage
-  of the store neither blocks nor delays it. It is over when the front has the generation of its record: who still
-  believes to be in charge is then refused by front and fleet. Until that record is written another controller may have
-  the same number; that there is one at a time is for the lock of the front's machine to see to.
+  of the store neither blocks nor delays it. It is over when the front has the generation of its record.
 
 A share only grows until it goes to 0, once, and for good: a rollout changes its direction at most once. Every action may
 be done twice; ``generation`` grows with each change, so that a late one is refused by the front and by the ledger.
+
+Generations are counted in rounds of ``ROUND`` numbers. A rollout begins a round; whatever gives traffic has the next
+number of that round, and a withdrawal has the first number of the next one, whoever does it. So
+
+* it is above all that a controller has given or will give that does not know of it: the front refuses that controller's
+  weights from the moment of the withdrawal, and says by its number what happened, before any journal or record does;
+* two that give may number alike, and then one of them is refused; a withdrawal has no number that gives.
+
+Numbers below ``ROUND`` are of a tidegate that counted them one by one; there any of them may be a withdrawal's.
+
 Seconds are counted while a controller lives, from a clock that only grows; no clock of another machine is read.
 
 Shares: below 50 % the canary is compared with *baseline*, a fresh process of the stable version with the canary's own
@@ -56,6 +64,7 @@ SETTLING, WITHDRAWN, ENDED = "settling", "withdrawn", "ended"
 GIVEN = (SHADOW, CANARY_STEP, HELD, WATCHING)  # phases in which the candidate is judged
 ALARM, HEALTHY = "alarm", "healthy"
 BLIND_SECONDS, DOWN_SECONDS, MIRROR_SECONDS = 30.0, 15.0, 5.0
+ROUND = 100_000  # more than a rollout ever gives; HAProxy has room for 343,597 rounds, and a rollout has two
 
 
 @dataclass(frozen=True)
@@ -225,6 +234,11 @@ class Want:
 Action = Save | Record | SetWeights | SetMirror | Want
 
 
+def next_round(generation: int) -> int:
+    """Return the number of a withdrawal: above all that give traffic in the round of this one."""
+    return (generation // ROUND + 1) * ROUND
+
+
 def begin(plan: Plan, controller: str, generation: int) -> State:
     """Return a new rollout, with the intent to open it.
 
@@ -233,7 +247,7 @@ def begin(plan: Plan, controller: str, generation: int) -> State:
         controller: the process in charge.
         generation: the highest that front and ledger know.
     """
-    state = State(plan, controller, generation=generation)
+    state = State(plan, controller, generation=next_round(generation))
     rules = {"rules": plan.rules.as_json(), "digest": plan.candidate.digest}
     return _intend(state, STARTED, f"{_percents(plan)} of live traffic", {}, **rules)
 
@@ -316,13 +330,17 @@ def _is_open(state: State) -> bool:
 
 def _taken_elsewhere(state: State, seen: Seen) -> State | None:
     router = seen.router
-    if not router or router.generation <= state.generation or router.weights.get(CANARY) or not _is_open(state):
+    if not router or router.generation <= state.generation or router.weights.get(CANARY):
         return None
-    if CANARY not in state.weights and not seen.order and state.sights > 1:
-        return None  # nothing was taken: another controller made its mark
+    if not (_is_open(state) or state.phase == SETTLING) or not _is_withdrawal(router.generation):
+        return None
     order = seen.order or Order("", "", "the front was at stable only: taken back before it could be written down")
     event = ABORTED if order.kind == "abort" else ROLLED_BACK
     return _withdraw(state, event, _words(order), generation=router.generation)
+
+
+def _is_withdrawal(generation: int) -> bool:
+    return generation % ROUND == 0 or generation < ROUND
 
 
 def _superseded(state: State, seen: Seen) -> State | None:
@@ -335,16 +353,10 @@ def _superseded(state: State, seen: Seen) -> State | None:
 
 
 def _ordered(state: State, seen: Seen) -> State | None:
-    if not seen.order or not (_is_open(state) or _was_taken(state, seen)):
+    if not seen.order or not _is_open(state):
         return None
     event = ABORTED if seen.order.kind == "abort" else ROLLED_BACK
     return _withdraw(state, event, _words(seen.order))
-
-
-def _was_taken(state: State, seen: Seen) -> bool:
-    """Whether the order was done at the front while ``finished`` was being written, under the same generation."""
-    is_settling = state.phase == SETTLING and CANARY in state.weights
-    return is_settling and seen.router is not None and not seen.router.weights.get(CANARY)
 
 
 def _alarmed(state: State, seen: Seen) -> State | None:
@@ -512,8 +524,11 @@ def _recorded(state: State, generation: int) -> State:
 def _withdraw(
     state: State, event: str, reason: str, evidence: Mapping[str, Any] | None = None, *, generation: int = 0
 ) -> State:
-    """Stable gets everything; what was pending is forgotten, for its record may or may not have been written."""
-    number = max(_highest(state), generation) + 1
+    """Stable gets everything; what was pending is forgotten, for its record may or may not have been written.
+
+    Where it was withdrawn elsewhere under a generation, that is kept: the same weights once more change nothing.
+    """
+    number = max(next_round(_highest(state)), generation)
     body = _body(state, event, number, reason, evidence or {}, share=0)
     after = replace(state, phase=WITHDRAWN, weights={STABLE: WHOLE}, generation=number, elapsed=0.0)
     return replace(after, pending=body, reason=reason, outcome=event)
