@@ -19,9 +19,9 @@ from tidegate.cli import _main as main
 from tidegate.cli import rollback
 from tidegate.cli import rollout as cli
 from tidegate.cli.rollout_text import lines
-from tidegate.errors import NotFound, ServerError, StoreError, UsageError
+from tidegate.errors import NotFound, ServerError, StoreError, Trouble, UsageError
 from tidegate.registry.gate import PASS, Finding
-from tidegate.registry.model import Registry
+from tidegate.registry.model import Entry, Registry
 from tidegate.rollout import session
 from tidegate.rollout import state as machine
 from tidegate.rollout import trial as trials
@@ -181,6 +181,60 @@ def test_without_a_journal_and_a_store_a_front_with_a_canary_is_told_all_the_sam
     with pytest.raises(StoreError, match="the store has not answered for 0.5 s\n.*Say it again once it answers"):
         take_back(place, Order("rollback", "ann", ""), lambda: told.append(dict(there.observe().weights)))
     assert told == [{STABLE: WHOLE}]
+
+
+@pytest.mark.parametrize("said", ["m", "m:2"])
+def test_a_rollout_is_gone_on_with_although_the_store_hangs(
+    place: Place, monkeypatch: pytest.MonkeyPatch, hanging: Hangs, said: str
+) -> None:
+    begun: list[State] = []
+    monkeypatch.setattr(cli, "check_front", lambda _: None)
+    monkeypatch.setattr(cli, "_run", lambda _, what, __: begun.append(what[0]))
+    done = CliRunner().invoke(cli.command, ["start", said], standalone_mode=False)
+    assert (done.exception, hanging.let_go.is_set()) == (None, False)
+    assert [(s.plan.id, s.phase, s.weights) for s in begun] == [(PLAN.id, machine.CANARY_STEP, SHARES)]
+
+
+@pytest.mark.parametrize("how", [["--dry-run"], []])
+def test_an_alias_that_a_store_that_hangs_would_have_to_say_is_trouble(
+    place: Place, monkeypatch: pytest.MonkeyPatch, hanging: Hangs, how: list[str]
+) -> None:
+    monkeypatch.setattr(cli, "check_front", lambda _: None)
+    done = CliRunner().invoke(cli.command, ["start", "m@challenger", *how], standalone_mode=False)
+    assert isinstance(done.exception, StoreError)
+    assert "the store has not answered for 0.5 s" in str(done.exception)
+    assert not hanging.let_go.is_set()
+
+
+def test_a_rollout_that_somebody_has_just_begun_to_steer_and_has_no_journal_yet_is_said(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, there, told = MemoryStore(), front(), []
+    monkeypatch.setattr(session, "open_store", lambda _: store)
+    monkeypatch.setattr(session, "TAKEN_SECONDS", 0.1)
+    monkeypatch.setattr(kinds, "router", lambda _: there)
+    place.journal.store.delete("rollout.json")
+    opened(store)
+    lock = Lock(place.folder)
+    assert lock.take()
+    with pytest.raises(Trouble, match=f"nobody here says what becomes of the rollout {PLAN.id}") as e:
+        take_back(place, Order("rollback", "ann", ""), lambda: told.append(there.weights))
+    lock.release()
+    assert (e.value.code, e.value.exit_code, told) == ("rollout-unknown", 3, [{STABLE: WHOLE}])
+
+
+def opened(store: MemoryStore) -> None:
+    """The ledger has the rollout, with versions that passed their gate."""
+    registry = Registry(store)
+    for target, alias in ((PLAN.stable, "champion"), (PLAN.candidate, "challenger")):
+        said = {"version": target.version, "digest": target.digest, "kind": "file", "size": 1, "evidence": "sha256:e"}
+        verdict = {"outcome": "pass", "model": target.digest}
+        body = {**said, "verdict": verdict, "lineage": {}, "alias": alias}
+        registry.transact("m", lambda _, b=body: Entry("version", b), actor="t")  # type: ignore[misc]
+    recorder, begun = LedgerRecorder(registry, "m", "ann"), machine.begin(PLAN, "c", 0).pending
+    assert begun
+    recorder.submit(begun)
+    assert recorder.poll().generation == ROUND + 1
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE])

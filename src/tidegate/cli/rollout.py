@@ -23,11 +23,12 @@ from tidegate.registry import rollout_policy
 from tidegate.registry.rollouts import PROMOTED
 from tidegate.rollout.controller import Controller
 from tidegate.rollout.exposure import Need
-from tidegate.rollout.opening import Opening, check_same, split
+from tidegate.rollout.opening import Opening, split
 from tidegate.rollout.session import (
     NOBODY,
     Place,
     check_front,
+    check_open,
     history,
     in_charge,
     look,
@@ -87,7 +88,7 @@ def start(
         max_error_increase=max_error_increase, latency_tolerance=latency_tolerance,
     )  # fmt: skip
     if dry_run and (open_ := opened_here(place)):
-        check_same(place.registry, open_.plan, model, changes)
+        check_open(place, open_.plan, model, changes)
         return _show(look(place), as_json)
     if dry_run:
         opening, needs, _ = _prepared(place, ref, changes, again, rate)
@@ -98,7 +99,7 @@ def start(
         return _detach(place, [a for a in sys.argv[1:] if a != "--detach"], as_json)
     with in_charge(place):
         if begun := unfinished(place):
-            check_same(place.registry, begun[0].plan, model, changes)
+            check_open(place, begun[0].plan, model, changes)
             _say(f"goes on with {begun[0].plan.id}: {begun[0].phase}")
         else:
             *_, begun = _prepared(place, ref, changes, again, rate)

@@ -93,7 +93,8 @@ def check_same(registry: Registry, plan: Plan, reference: str, changes: Mapping[
         UsageError: another version or other rules are asked for (code ``rollout-open``).
     """
     name, ref = split(reference)
-    if reference != name and registry.version(name, ref)[1].version != plan.candidate.version:
+    is_said = reference in (name, f"{name}:{plan.candidate.version}")  # then no store is asked
+    if not is_said and registry.version(name, ref)[1].version != plan.candidate.version:
         raise _open(plan, f"version {plan.candidate.version}, not {ref}", "One rollout of a model at a time.")
     if changes:
         allowed = "The rules that it began with, which the ledger holds."

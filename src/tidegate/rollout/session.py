@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tidegate.errors import ConfigError, Conflict, NotFound, ServerError, StoreError, TidegateError, Trouble, UsageError
 from tidegate.project import user_name
@@ -28,7 +28,7 @@ from tidegate.rollout.front.fleet import front_folder, read_fleet, read_running
 from tidegate.rollout.front.process import is_alive
 from tidegate.rollout.front.weights import Weights, committed
 from tidegate.rollout.journal import Journal, Lock
-from tidegate.rollout.opening import Opening, check_exposure, open_rollout
+from tidegate.rollout.opening import Opening, check_exposure, check_same, open_rollout
 from tidegate.rollout.recorder import Background, LedgerRecorder
 from tidegate.rollout.router import CANARY, STABLE, WHOLE, Observation, Router, Tally
 from tidegate.rollout.servers import FrontFleet, ServerScores
@@ -41,6 +41,7 @@ from tidegate.store.open import open_store
 NOBODY = "no controller is alive"
 TAKEN_SECONDS, TOLD_SECONDS = 2.0, 15.0
 MEASURED, MEASURE_SECONDS = 2000, 5.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -135,21 +136,19 @@ def steered(place: Place, pid: int) -> State | None:
     return loaded[0] if loaded and loaded[0].controller.rsplit("-", 2)[1:2] == [str(pid)] else None
 
 
-def unfinished(place: Place, within: float | None = None) -> tuple[State, Trial] | None:
+def unfinished(place: Place) -> tuple[State, Trial] | None:
     """Return the rollout that is not over yet and this machine can go on with; None where there is none.
 
-    Args:
-        place: where.
-        within: seconds after which a store that has not answered counts as away; else it is waited for.
+    A store that has not answered for ``TOLD_SECONDS`` counts as away.
 
     Raises:
         Damaged, StoreError: the ledger cannot be read, and the journal says nothing.
     """
     loaded = place.journal.load()
-    state = machine.resume(loaded[0], _chain_if_there(place, within), controller_name()) if loaded else None
+    state = machine.resume(loaded[0], _chain_if_there(place), controller_name()) if loaded else None
     if state is not None and loaded:
         return state, loaded[1]
-    model = _model(place, within)
+    model = _model(place)
     chain = model.rollout
     if chain is None or not chain.is_open:
         return None
@@ -159,26 +158,40 @@ def unfinished(place: Place, within: float | None = None) -> tuple[State, Trial]
     return machine.recover(_plan(model, chain), chain, controller_name()), trials.begin(None)
 
 
-def _chain_if_there(place: Place, within: float | None) -> Rollout | None:
+def check_open(place: Place, plan: Plan, reference: str, changes: Mapping[str, Any]) -> None:
+    """See ``check_same``; a store that an alias has to be looked up in is waited for ``TOLD_SECONDS``.
+
+    Raises:
+        NotFound, UsageError: see there.
+        StoreError: the store does not say which version is meant.
+    """
+    _answered(lambda: check_same(place.registry, plan, reference, changes))
+
+
+def _chain_if_there(place: Place) -> Rollout | None:
     with suppress(StoreError):  # its journal knows enough to take traffic back
-        return _model(place, within).rollout
+        return _model(place).rollout
     return None
 
 
-def _model(place: Place, within: float | None) -> ModelState:
-    """What the ledger says of the model; asked by a thread, which is left behind with a store that hangs."""
-    answer: Future[ModelState] = Future()
+def _model(place: Place) -> ModelState:
+    return _answered(lambda: place.registry.state(place.name))
+
+
+def _answered(call: Callable[[], T]) -> T:
+    """What a store answers; asked by a thread, which is left behind with one that hangs."""
+    answer: Future[T] = Future()
 
     def ask() -> None:
         try:
-            answer.set_result(place.registry.state(place.name))
+            answer.set_result(call())
         except Exception as e:
             answer.set_exception(e)
 
     threading.Thread(target=ask, daemon=True, name="registry").start()
-    if not wait([answer], within).done:
+    if not wait([answer], TOLD_SECONDS).done:
         hint = "Say it again once it answers, or name another one: --store URI"
-        raise StoreError(f"the store has not answered for {within:g} s", hint=hint)
+        raise StoreError(f"the store has not answered for {TOLD_SECONDS:g} s", hint=hint)
     return answer.result()
 
 
@@ -306,7 +319,8 @@ def take_back(place: Place, order: Order, told: Callable[[], object]) -> tuple[S
 
     Raises:
         NotFound: no rollout is open here.
-        Trouble: the front could not be told; or neither journal nor store says whether a rollout is open.
+        Trouble: the front could not be told; neither journal nor store says whether a rollout is open; or whoever is
+            in charge keeps no journal of it here (code ``rollout-unknown``).
     """
     loaded = place.journal.load()
     state = loaded[0] if loaded and loaded[0].phase not in (ENDED, SETTLING) else None
@@ -314,7 +328,7 @@ def take_back(place: Place, order: Order, told: Callable[[], object]) -> tuple[S
     if is_told:  # the journal is lost, and the store may hang
         _to_stable(place)
         told()
-    model = None if state else _model(place, TOLD_SECONDS)
+    model = None if state else _model(place)
     chain = model.rollout if model else None
     if model and (chain is None or not chain.is_open):
         raise _nothing_open(model)
@@ -337,7 +351,7 @@ def _finished(place: Place, id_: str, state: State | None) -> tuple[State, bool]
         return _now(place, id_, state), _is_written(place, id_)
     end = time.monotonic() + TOLD_SECONDS
     try:
-        begun = unfinished(place, TOLD_SECONDS)
+        begun = unfinished(place)
         if begun is None:
             return _now(place, id_, state), True
         done = run(place, begun, lambda _: None, until=max(end - time.monotonic(), TAKEN_SECONDS))
@@ -394,7 +408,13 @@ def _now(place: Place, id_: str, before: State | None) -> State:
     loaded = place.journal.load()
     if loaded and loaded[0].plan.id == id_:
         return loaded[0]
-    assert before is not None, "a rollout that was open here has a journal, or nobody in charge"
+    if before is None:
+        raise Trouble(
+            f"all traffic of {place.name} goes to stable, and nobody here says what becomes of the rollout {id_}",
+            allowed="A controller that has written its journal; it may have just begun, or the rollout ended meanwhile.",
+            hint=f"tidegate rollout status {place.name}; tidegate rollout history {place.name}",
+            code="rollout-unknown",
+        )
     return before
 
 
