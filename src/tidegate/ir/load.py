@@ -22,6 +22,7 @@ from typing import Any
 
 from tidegate.author.bytecode import forget
 from tidegate.author.closure import closure
+from tidegate.author.quick_kfp import import_kfp
 from tidegate.errors import DefinitionError, NotFound, TidegateError
 from tidegate.project import find_root
 
@@ -153,6 +154,7 @@ def _imported(target: str, file: Path) -> ModuleType:
     if file.suffix == ".py" and stale and getattr(stale, "__file__", None) != str(file.resolve()):
         del sys.modules[module]
     forget(root / f for f in closure(module, root).files)
+    import_kfp()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning, module=r"kfp\..*|.*pipeline.*")
