@@ -1,14 +1,13 @@
 """The project: the folder that holds pyproject.toml, and its ``[tool.tidegate]`` settings.
 
 A setting is read from ``TIDEGATE_<NAME>``, else ``[tool.tidegate] <name>``, else its default; flags come before both.
+
+Every step's process imports this module: what only some functions need is imported there.
 """
 
 from __future__ import annotations
 
-import getpass
-import hashlib
 import os
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,8 @@ class Project:
 
 def user_name() -> str:
     """Who acts: ``TIDEGATE_USER``, else the system's name of the user, else the user's number."""
+    import getpass
+
     try:
         return os.environ.get("TIDEGATE_USER") or getpass.getuser()
     except (KeyError, OSError):  # a container whose user has no name
@@ -86,6 +87,8 @@ def state_home() -> Path:
 
 def state_folder(root: Path) -> Path:
     """The folder for what steps keep on this machine, one a project: volumes, workspaces."""
+    import hashlib
+
     return state_home() / f"{root.name or 'root'}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
 
 
@@ -106,6 +109,8 @@ def read_project(start: Path | None = None) -> Project:
     Raises:
         ConfigError: pyproject.toml cannot be parsed.
     """
+    import tomllib
+
     root = find_root(start or Path.cwd())
     path = root / PROJECT_FILE
     if not path.is_file():

@@ -27,6 +27,13 @@ def cores() -> list:
     return [len(os.sched_getaffinity(0)), int(os.environ["OMP_NUM_THREADS"])]
 
 
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def collects() -> bool:
+    import gc
+
+    return gc.isenabled()
+
+
 @dsl.pipeline(name="memory")
 def memory(megabytes: int, limit: str = "200M") -> int:
     return use(megabytes=megabytes).set_memory_limit(limit).output
@@ -54,6 +61,14 @@ def test_a_cpu_limit_is_a_limit_of_cores_and_threads(tmp_path: Path, monkeypatch
 
     assert Project(tmp_path).run_traced(cpu).parameters == {"Output": [1, 1]}
     assert len(os.sched_getaffinity(0)) == os.cpu_count()
+
+
+def test_what_a_step_no_longer_needs_is_collected(tmp_path: Path) -> None:
+    @dsl.pipeline(name="garbage")
+    def garbage() -> bool:
+        return collects().output
+
+    assert Project(tmp_path).run_traced(garbage).parameters == {"Output": True}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import gc
 import importlib
 import importlib.util
 import json
@@ -33,9 +34,11 @@ from tidegate.engines.local.process import GRACE, end_group
 
 def main() -> None:
     """Serve the socket whose file descriptor is the first argument."""
+    gc.disable()  # what is imported here stays, and a child that shares it does not look at it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _adopt_orphans()
     _import("kfp.dsl.executor")
+    _import("shutil")  # argparse's, in every child that has to import it by itself
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         _serve(sock)
     os._exit(0)  # nothing is left to put away
@@ -73,6 +76,7 @@ def _serve(sock: socket.socket) -> None:
 def _start(job: dict[str, Any], sock: socket.socket, children: dict[int, int]) -> None:
     for name in () if job["fresh"] else job["imports"]:
         _import(name)
+    gc.freeze()
     pid = os.fork()
     if not pid:
         _child(job, sock)
@@ -88,6 +92,7 @@ def _import(name: str) -> None:
 
 def _child(job: dict[str, Any], sock: socket.socket) -> None:
     code = 1
+    gc.enable()
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
@@ -182,7 +187,7 @@ def _end_all(children: dict[int, int]) -> None:
     for pid in children:
         end_group(pid, signal.SIGKILL)
     end = time.monotonic() + GRACE
-    while (left := _below(os.getpid())) and time.monotonic() < end:
+    while _has_child() and (left := _below(os.getpid())) and time.monotonic() < end:
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -190,6 +195,15 @@ def _end_all(children: dict[int, int]) -> None:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         time.sleep(0.002)
+
+
+def _has_child() -> bool:
+    """Whether any process is below this one; to look through /proc takes longer than most steps."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _below(pid: int) -> list[int]:
