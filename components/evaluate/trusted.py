@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from components.skops_io import skops_io
 from tidegate.errors import ModelRefused
 
 # of scikit-learn's compiled types, the two that our estimators need and skops does not admit by itself
@@ -18,18 +19,17 @@ def load_pipeline(model: Path) -> Any:
     Raises:
         ModelRefused: there is none, it is damaged, or it holds a type that is not on the list.
     """
-    import skops.io
-
+    skops = skops_io()
     path = model / "model.skops"
     if not path.is_file():
         raise ModelRefused("the model has no model.skops", allowed="Cross-validation needs one; use folds=0.")
     data = path.read_bytes()
     try:
-        asked = set(skops.io.get_untrusted_types(data=data))
+        asked = set(skops.get_untrusted_types(data=data))
         if unknown := sorted(asked - ALLOWED):
             raise ModelRefused(
                 f"model.skops holds the type {unknown[0]}", allowed=f"Beside skops' own: {sorted(ALLOWED)}."
             )
-        return skops.io.loads(data, trusted=sorted(asked))
+        return skops.loads(data, trusted=sorted(asked))
     except (zipfile.BadZipFile, ValueError, KeyError, TypeError) as e:
         raise ModelRefused(f"model.skops cannot be read: {str(e)[:200]}") from e

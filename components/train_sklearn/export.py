@@ -17,6 +17,8 @@ import numpy as np
 import polars as pl
 from sklearn.pipeline import Pipeline
 
+from components.skops_io import skops_io
+
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _RUNTIME = ("onnxruntime", "numpy", "scikit-learn", "skops")
 
@@ -154,12 +156,10 @@ def _prepend(graph: Any, nodes: list[Any]) -> None:
 
 
 def _skops(pipeline: Pipeline) -> bytes:
-    import skops.io
-
     if bins := getattr(pipeline[-1], "_bin_mapper", None):
         bins.n_threads = 1  # gradient boosting remembers how many cores it was fitted on
     out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(skops.io.dumps(pipeline))) as old, zipfile.ZipFile(out, "w") as new:
+    with zipfile.ZipFile(io.BytesIO(skops_io().dumps(pipeline))) as old, zipfile.ZipFile(out, "w") as new:
         names: dict[str, str] = {}
         schema = _renamed(json.loads(old.read("schema.json")), {}, names)
         new.writestr(zipfile.ZipInfo("schema.json", _EPOCH), json.dumps(schema, sort_keys=True))

@@ -94,6 +94,7 @@ for frame, label in ((read("sklearn:iris").frame, "species"), (fraud, "is_fraud"
         folder.parent.mkdir(parents=True, exist_ok=True)
         export.write(made, frame.drop(label), folder)
         print(label, name, digest_path(folder).digest)
+assert "torch" not in sys.modules, "it takes as long to import as all the rest"
 """
 
 
