@@ -1,6 +1,6 @@
 # make demo: the main job, end to end, with a summary · make test: every promise · make test-cluster: those that need a cluster · make check: style, types, layers
 PYTHON ?= python3.11
-PYTEST_ARGS ?= -n 2 --dist loadfile
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 VENV := .venv
 BIN := $(VENV)/bin
 CLUSTER ?= $(abspath $(wildcard ../shared/cluster))

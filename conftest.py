@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import sys
+from collections.abc import Generator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,6 +14,13 @@ from hypothesis import HealthCheck, settings
 # a busy machine is no failure
 settings.register_profile("tidegate", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tidegate")
+
+# every process of thousands would compile our modules again
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# the other cores are the other workers': threads that wait for each other spin, and a fit of a second takes a minute
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LONG = os.environ.get("TIDEGATE_LONG") == "1"
 CLUSTER = os.environ.get("TIDEGATE_TEST_CLUSTER") == "1"
@@ -37,8 +47,21 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Leave the modules of all tests out of every look of the garbage collector: they stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.hookimpl(trylast=True)  # after they were shuffled
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the long setting, and what needs a cluster, unless asked for."""
+    """Skip the long setting, and what needs a cluster, unless asked for; begin with what takes longest."""
+    items.sort(key=lambda item: not item.get_closest_marker("early"))
     for item in items:
         if item.get_closest_marker("long") and not LONG:
             item.add_marker(pytest.mark.skip(reason="the long setting: TIDEGATE_LONG=1"))

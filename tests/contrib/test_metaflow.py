@@ -21,10 +21,11 @@ from tidegate.errors import StepFailed
 from tidegate.store.local import LocalStore
 from tidegate.store.runs import Runs, StepRecord
 
+pytestmark = pytest.mark.early
+
 EVERYTHING = """
 from pathlib import Path
 
-import pandas as pd
 from metaflow import FlowSpec, IncludeFile, JSONType, Parameter, current, step
 
 from helper import double

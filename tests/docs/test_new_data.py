@@ -16,6 +16,7 @@ from tidegate.trigger.history import STARTED, History
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "tutorials" / "new-data.md"
+pytestmark = pytest.mark.early
 
 
 def git(folder: Path, *words: str, env: dict[str, str] | None = None) -> str:

@@ -14,6 +14,7 @@ from tidegate.registry.model import Registry
 from tidegate.store.local import LocalStore
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.early
 
 
 def run(store: Path, pipeline: str, *parameters: str, code: int = 0) -> dict[str, Any]:
