@@ -108,6 +108,7 @@ def _listening(host: str, port: int, secret: bytes, give: Callable[[], None]) ->
 
 class _Receiver(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 4 * MOST_CALLS  # who finds no place in it knocks again after a second, then after two more
 
     def __init__(self, host: str, port: int, secret: bytes, give: Callable[[], None]) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
