@@ -14,11 +14,12 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseServer
 from typing import Any
 
 import pytest
@@ -57,12 +58,9 @@ def process(*command: str, port: int, env: dict[str, str] | None = None) -> Iter
         assert server.poll() is None, f"{command} ended with {server.returncode}"
         yield server
     finally:
-        server.terminate()
-        try:
-            server.wait(2)
-        except subprocess.TimeoutExpired:  # gunicorn and its like wait long for idle workers
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)  # nobody needs it any more; some wait long for idle workers
+        server.wait()
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -73,12 +71,22 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
+def answering(server: BaseServer) -> Iterator[None]:
+    """Let a server answer until the block ends; by itself it would look for its end twice a second."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+@contextmanager
 def web(folder: Path, host: str = "127.0.0.1") -> Iterator[str]:
     """The files of a folder over HTTP."""
-    with ThreadingHTTPServer((host, 0), partial(Quiet, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with ThreadingHTTPServer((host, 0), partial(Quiet, directory=str(folder))) as server, answering(server):
         yield f"http://{host}:{server.server_port}"
-        server.shutdown()
 
 
 @contextmanager

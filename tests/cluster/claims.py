@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent / "claims"
 
 def documents() -> dict[str, dict[str, Any]]:
     """The workflows by name."""
-    found = [d for f in sorted(FOLDER.glob("*.yaml")) for d in yaml.safe_load_all(f.read_text())]
+    found = [d for f in sorted(FOLDER.glob("*.yaml")) for d in yaml.load_all(f.read_text(), yaml.CSafeLoader)]
     return {d["metadata"]["name"]: d for d in found}
 
 

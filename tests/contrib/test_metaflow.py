@@ -60,6 +60,8 @@ class EverythingFlow(FlowSpec):
 
     @step
     def end(self):
+        import pandas as pd
+
         self.said = [self.rate, self.n, self.careful, self.name_, self.grid, self.maybe, self.text]
         self.words = [p.read_text() for p in Path(self.folder).glob("*")]
         self.model = {"model.onnx": b"graph", "more/signature.json": b"{}"}

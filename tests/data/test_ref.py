@@ -1,7 +1,6 @@
 """Dataset references of every kind: a moving name is resolved once, a pin stays what it is, what is fetched is checked."""
 
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.servers import DataBucket, data_bucket, free_port, moto
+from tests.servers import DataBucket, answering, data_bucket, free_port, moto
 from tidegate.data import ref
 from tidegate.data.digests import Digests
 from tidegate.errors import Damaged, NotFound, Trouble, UsageError
@@ -57,10 +56,8 @@ def site(page: Page) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, answering(server):
         yield f"http://127.0.0.1:{server.server_port}/x.csv"
-        server.shutdown()
 
 
 def test_a_folder_is_pinned_by_the_digest_of_all_that_is_there(tmp_path: Path) -> None:

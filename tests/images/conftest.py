@@ -10,6 +10,13 @@ from tests.images import project as projects
 from tests.images.server import FakeRegistry, serving
 from tidegate.images import registry as registries
 
+# a registry that does not answer is asked again at once
+IMPATIENT = """
+from tidegate.cli import main
+from tidegate.images import registry
+registry._AGAIN = (0.0, 0.0, 0.0)
+main()
+"""
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -38,7 +45,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def cli(root: Path) -> Cli:
     def run(*args: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "tidegate", "images", *args]
+        command = [sys.executable, "-c", IMPATIENT, "images", *args]
         return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import warnings
@@ -163,8 +164,9 @@ def test_an_unreachable_server_is_trouble_that_says_what_to_type(
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
+def server(tmp_path: Path, database: Path) -> Iterator[str]:
     port = free_port()
+    shutil.copy(database, tmp_path / "server.db")
     where = [
         "--backend-store-uri",
         f"sqlite:///{tmp_path}/server.db",
@@ -184,7 +186,8 @@ def server(tmp_path: Path) -> Iterator[str]:
         "1",
         *where,
     ]
-    with process(*command, port=port):
+    env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # seven processes, of which nothing is asked
+    with process(*command, port=port, env=env):
         yield f"http://127.0.0.1:{port}"
 
 

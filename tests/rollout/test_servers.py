@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import free_port, wait_until
+from tests.servers import answering, free_port, wait_until
 from tidegate.cli.front import _check_open
 from tidegate.errors import ConfigError, Conflict, ServerError, UsageError
 from tidegate.project import SERVE_TOKEN, serve_token
@@ -46,10 +46,8 @@ class Admin(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Admin) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Admin) as server, answering(server):
         yield server.server_port
-        server.shutdown()
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+from tests.servers import answering
+
 # fault -> (does the put reach the server, what the client hears: a status, or None for a hang-up)
 FAULTS: dict[str, tuple[bool, int | None]] = {
     "stored-500": (True, 500),
@@ -87,7 +89,5 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def proxy(upstream: str) -> Iterator[Proxy]:
-    with Proxy(upstream) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with Proxy(upstream) as server, answering(server):
         yield server
-        server.shutdown()

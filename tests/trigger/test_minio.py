@@ -6,7 +6,6 @@ So what a server sends is played here too, as one that flushes was seen to; name
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import data_bucket, free_port, minio, moto, wait_until
+from tests.servers import answering, data_bucket, free_port, minio, moto, wait_until
 from tidegate.errors import ConfigError, ServerError
 from tidegate.trigger import minio as module
 from tidegate.trigger.hint import Hints, followed
@@ -44,11 +43,9 @@ def played(*pieces: bytes, status: int = 200, setenv: pytest.MonkeyPatch) -> Ite
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, answering(server):
         keys(setenv, f"http://127.0.0.1:{server.server_port}")
         yield asked
-        server.shutdown()
 
 
 def keys(setenv: pytest.MonkeyPatch, endpoint: str) -> None:

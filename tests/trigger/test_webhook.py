@@ -49,10 +49,17 @@ def receiving(host: str = "127.0.0.1") -> Iterator[Receiving]:
         yield Receiving(url, given)
 
 
-@pytest.fixture
-def hook() -> Iterator[Receiving]:
+@pytest.fixture(scope="module")
+def one() -> Iterator[Receiving]:
     with receiving() as it:
         yield it
+
+
+@pytest.fixture
+def hook(one: Receiving) -> Receiving:
+    """A receiver that has given no hint yet; one, for its end takes half a second."""
+    one.given.clear()
+    return one
 
 
 def signature(body: bytes, secret: bytes = SECRET) -> str:

@@ -1,7 +1,6 @@
 """A packed definition comes back as it was, and what is none is refused."""
 
 import base64
-import json
 import lzma
 
 import pytest
@@ -31,18 +30,33 @@ def test_the_same_definition_is_packed_alike_whatever_the_order_of_its_keys() ->
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        "", "no base64 at all", "AAAA", base64.b64encode(b"not compressed").decode(), packed(b"no json"), packed(b"[]"),
-        packed(b"{}"), packed(b'"text"'), packed(b"\xff"), packed(b'{"spec": {}, "platforms": {}, "more": 1}'),
-        packed(json.dumps({"spec": {}, "platforms": {}}).encode())[:-8], "\u2028", packed(b"[" * 100_000),
-        packed(b" " * (65 << 20) + b'{"spec": {}, "platforms": {}}'),
-    ],
-)  # fmt: skip
+    "text", ["", "no base64 at all", "AAAA", base64.b64encode(b"not compressed").decode(), "\u2028"]
+)
 def test_what_is_no_packed_definition_is_refused(text: str) -> None:
     with pytest.raises(DefinitionError) as refused:
         unpack(text)
     assert refused.value.code == "argo-plan-unreadable"
+
+
+INSIDE = {
+    "no json": b"no json", "a list": b"[]", "empty": b"{}", "text": b'"text"', "no utf-8": b"\xff",
+    "more": b'{"spec": {}, "platforms": {}, "more": 1}', "deep": b"[" * 100_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", INSIDE)
+def test_what_is_packed_but_no_definition_is_refused(what: str) -> None:
+    with pytest.raises(DefinitionError) as refused:
+        unpack(packed(INSIDE[what]))
+    assert refused.value.code == "argo-plan-unreadable"
+
+
+def test_a_packed_definition_without_its_end_or_of_more_than_64_mib_is_refused() -> None:
+    whole = b'{"spec": {}, "platforms": {}}'
+    for text in (packed(whole)[:-8], packed(b" " * (65 << 20) + whole)):
+        with pytest.raises(DefinitionError) as refused:
+            unpack(text)
+        assert refused.value.code == "argo-plan-unreadable"
 
 
 def test_a_definition_that_a_workflow_cannot_carry_is_refused() -> None:

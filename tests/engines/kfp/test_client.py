@@ -1,12 +1,12 @@
 """kfp's own client against a server that answers as KFP's API does when something is wrong: our words, no tracebacks."""
 
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.servers import answering
 from tidegate.engines.kfp.client import open_backend
 from tidegate.engines.kfp.settings import KfpSettings
 from tidegate.errors import ClusterError, ConfigError, Conflict, NotFound, TidegateError
@@ -39,12 +39,8 @@ class Api(BaseHTTPRequestHandler):
 def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[KfpSettings]:
     monkeypatch.delenv("KF_PIPELINES_ENDPOINT", raising=False)
     Api.answer, Api.asked = (200, "{}"), []
-    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server, answering(server):
         yield KfpSettings(host=f"http://127.0.0.1:{server.server_port}")
-        server.shutdown()
-        thread.join()
 
 
 def test_the_version_of_the_server_is_read(settings: KfpSettings) -> None:
