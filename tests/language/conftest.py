@@ -7,6 +7,7 @@ errors. That takes minutes for all cases; without TIDEGATE_LONG every ``STRIDE``
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ import pytest
 from conftest import LONG
 from tests.engines.argo.simulated import Simulation
 from tests.language.kit import Runner
+from tidegate.engines.local import engine
+from tidegate.engines.local.process import Launcher
 
 STRIDE = 5
 # what a simulated cluster has not: a container runtime with its volumes, and time
@@ -43,9 +46,31 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("run", ["local", "argo"] if chosen else ["local"], indirect=True)
 
 
+class OneServer(Launcher):
+    """A launcher of many runs: to start a fork server takes longer than most of these runs, and is tested elsewhere."""
+
+    def close(self) -> None:
+        """Let it be there for the next run."""
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Iterator[Launcher]:
+    made = OneServer()
+    yield made
+    Launcher.close(made)
+
+
 @pytest.fixture
-def run(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Runner:
+def run(
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    launcher: Launcher,
+) -> Runner:
     """Compile a kfp pipeline and run it by value."""
+    monkeypatch.setattr(engine, "Launcher", lambda: launcher)
+    monkeypatch.chdir(tmp_path)  # no repository, of which each run asks git what it is a version of
     beside = tmp_path_factory.mktemp("beside")
     simulation = Simulation(beside / "cluster") if request.param == "argo" else None
     return Runner(tmp_path, beside, simulation, request.function.__name__ in OWN_VALUES)
