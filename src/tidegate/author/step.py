@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tidegate.author.quick_kfp import import_kfp
 from tidegate.errors import CodeMismatch, DefinitionError, TidegateError
 from tidegate.project import find_root
 
@@ -143,6 +144,7 @@ def _with_dsl_if_needed(load: Callable[[], Any]) -> Any:
     for name in {m for m in sys.modules if m.partition(".")[0] == "kfp" or (m not in before and _is_first_party(m))}:
         sys.modules.pop(name, None)
     os.environ.pop("_KFP_RUNTIME", None)
+    import_kfp()
     return load()
 
 
