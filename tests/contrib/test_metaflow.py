@@ -157,6 +157,40 @@ def pipeline(log: str, marker: str, n: int = 2) -> int:
     return held(log=log, marker=marker, n=n).set_retry(RETRIES).outputs["total"]
 """
 
+KEYED = """
+from metaflow import FlowSpec, Parameter, step
+
+from helper import double
+
+
+class KeyedFlow(FlowSpec):
+    n = Parameter("n", default=1)
+
+    @step
+    def start(self):
+        self.next(self.end)
+
+    @step
+    def end(self):
+        self.loss = double(self.n)
+
+
+if __name__ == "__main__":
+    KeyedFlow()
+"""
+KEYED_PIPELINE = """
+from pathlib import Path
+from kfp import dsl
+from tidegate.contrib.metaflow import flow_component
+
+keyed = flow_component(Path(__file__).with_name("flow.py"), metrics=["loss"])
+
+
+@dsl.pipeline(name="keyed")
+def pipeline(n: int = 1):
+    keyed(n=n)
+"""
+
 
 class Work:
     """A project with a flow and its pipeline."""
@@ -205,6 +239,13 @@ def everything(tmp_path: Path) -> Work:
 
 
 @pytest.fixture
+def keyed(tmp_path: Path) -> Work:
+    work = Work(tmp_path, KEYED, KEYED_PIPELINE)
+    (tmp_path / "helper.py").write_text("def double(x):\n    return 2 * x\n")
+    return work
+
+
+@pytest.fixture
 def held(tmp_path: Path) -> Work:
     return Work(tmp_path, HELD, HELD_PIPELINE.replace("RETRIES", "0"))
 
@@ -247,17 +288,18 @@ def test_in_the_pods_of_argo_a_flow_gives_what_it_gives_here(
     assert second["metrics"][0]["metadata"]["loss"] == 2
 
 
-def test_the_key_is_made_of_the_flow_what_it_imports_and_its_parameters(everything: Work) -> None:
-    assert not everything.cached(everything.run())
-    (everything.root / "unrelated.py").write_text("x = 1\n")
-    everything.file.write_text(PIPELINE + "\n# the pipeline is not the flow\n")
-    assert everything.cached(everything.run())
-    (everything.root / "helper.py").write_text("def double(x):\n    return 4 * x\n")
-    assert not everything.cached(everything.run()), "what stands beside the flow is the flow's"
-    everything.flow.write_text(EVERYTHING + "\n# another flow\n")
-    changed = everything.run()
-    assert not everything.cached(changed)
-    assert everything.record(changed, "everything-flow").outputs["artifacts"]["metrics"][0]["metadata"]["loss"] == 4
+def test_the_key_is_made_of_the_flow_what_it_imports_and_its_parameters(keyed: Work) -> None:
+    assert not keyed.cached(keyed.run())
+    (keyed.root / "unrelated.py").write_text("x = 1\n")
+    keyed.file.write_text(KEYED_PIPELINE + "\n# the pipeline is not the flow\n")
+    assert keyed.cached(keyed.run())
+    assert not keyed.cached(keyed.run({"n": 2}))
+    (keyed.root / "helper.py").write_text("def double(x):\n    return 4 * x\n")
+    assert not keyed.cached(keyed.run()), "what stands beside the flow is the flow's"
+    keyed.flow.write_text(KEYED + "\n# another flow\n")
+    changed = keyed.run()
+    assert not keyed.cached(changed)
+    assert keyed.record(changed, "keyed-flow").outputs["artifacts"]["metrics"][0]["metadata"]["loss"] == 4
 
 
 def test_a_flow_of_metaflows_own_tutorial_is_a_component_as_it_is(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -284,21 +285,28 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("how", ["signal", "admin"])
-def test_a_drain_under_load_loses_no_request(made: Path, tmp_path: Path, how: str) -> None:
-    with serving(made, tmp_path, "--workers", "2", "--grace", "5") as server, Load(server.url) as load:
+def test_a_drain_under_load_loses_no_request(made: Path, tmp_path: Path) -> None:
+    words = ("--workers", "2", "--grace", "5")
+    for part in ("signal", "admin"):
+        (tmp_path / part).mkdir()
+    with serving(made, tmp_path / "signal", *words) as told, serving(made, tmp_path / "admin", *words) as asked:
+        loads = [drained(told, lambda: told.process.send_signal(signal.SIGTERM))]
+        ask = partial(urllib.request.urlopen, f"{asked.admin}/v1/drain", b"", timeout=20)
+        loads.append(drained(asked, lambda: ask().close()))
+        assert [s.process.wait(60) for s in (told, asked)] == [0, 0], "after their grace"
+    assert [load.failures for load in loads] == [[], []]
+    assert [s.events("drain-cut", wait=False) for s in (told, asked)] == [[], []]
+
+
+def drained(server: Served, tell: Callable[[], None]) -> Load:
+    """Tell a server to drain while it is asked, and go on asking for a while."""
+    with Load(server.url) as load:
         wait_until(lambda: len(load.answers) > 100)
-        if how == "signal":
-            server.process.send_signal(signal.SIGTERM)
-        else:
-            urllib.request.urlopen(f"{server.admin}/v1/drain", b"", timeout=20).close()
+        tell()
         wait_until(lambda: status_of(f"{server.url}/v2/health/ready") == 400)
         mark = len(load.answers)
         wait_until(lambda: len(load.answers) > mark + 100)
-        load._stop.set()  # as a balancer that has seen it
-        assert server.process.wait(60) == 0
-    assert load.failures == []
-    assert server.events("drain-cut", wait=False) == []
+    return load  # as a balancer that has seen it
 
 
 def test_during_the_grace_it_is_not_ready_and_still_answers(made: Path, tmp_path: Path) -> None:

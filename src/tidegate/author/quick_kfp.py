@@ -1,4 +1,4 @@
-"""kfp without its client of a server: that takes longer to import than all the rest, and neither tracing nor a step asks for it."""
+"""kfp without its client of a server: that takes longer to import than all the rest; neither tracing nor a step needs it."""
 
 from __future__ import annotations
 
