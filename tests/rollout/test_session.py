@@ -103,6 +103,9 @@ def test_a_person_takes_back_under_the_number_that_a_controller_would_have_taken
     commit(place.folder, Weights(SHARES, 3 * ROUND + 2))  # the disk was full
     session._to_stable(place)
     assert there.generation == 4 * ROUND
+    commit(place.folder, Weights(SHARES, ROUND + 2))  # for long: what it keeps is of a rollout before
+    session._to_stable(place)
+    assert there.generation == 4 * ROUND
     commit(place.folder, Weights({STABLE: WHOLE}, 4 * ROUND))
     monkeypatch.setattr(there, "set_weights", lambda *_: pytest.fail("it has nothing to lose"))
     session._to_stable(place)

@@ -374,11 +374,12 @@ def _to_stable(place: Place) -> None:
     """Tell the front the withdrawal that a controller would tell it, under the same number; once told, nothing."""
     for _ in range(5):
         kept, now = committed(place.folder), _in_force(place)
-        given = [w.generation for w in (kept, now) if w and w.shares != {STABLE: WHOLE}]
+        known = [w for w in (kept, now) if w]
+        given = [w.generation for w in known if w.shares != {STABLE: WHOLE}]
         if now and not given:
             return
+        number = max(*map(machine.next_round, given), *(w.generation for w in known), 0)
         try:
-            number = machine.next_round(max(given)) if given else kept.generation
             place.router.set_weights({STABLE: WHOLE}, number)
             return
         except Conflict:  # the controller was as quick
