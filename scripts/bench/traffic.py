@@ -15,7 +15,7 @@ from tidegate.rollout.judge import Judgement, Rules, Weights
 from tidegate.rollout.router import LATENCY_EDGES
 
 NORMAL = NormalDist()
-SPREAD = 0.375  # of the logarithm of a latency: the 99th percentile is 2.4 times the median
+SPREAD = 0.375  # the 99th percentile is 2.4 times the median
 EVEN = (0.1,) * 10
 WEIGHTS = Weights(500, 500, 9000)
 
@@ -31,6 +31,7 @@ class World:
         other_errors: that of the other arms.
         slower: the canary's times, as a multiple of the others'.
         median: the others' median time, microseconds.
+        spread: the standard deviation of a time's natural logarithm.
         scores: shares of the others' predictions in the champion's bins.
         canary_scores: shares of the canary's predictions in its own bins.
         refused: the canary's rate of refusals.
@@ -43,18 +44,17 @@ class World:
     other_errors: float = 0.001
     slower: float = 1.0
     median: float = 2000
+    spread: float = SPREAD
     scores: Sequence[float] = EVEN
     canary_scores: Sequence[float] = EVEN
     refused: float = 0.0
     other_refused: float = 0.0
 
-    def slow(self) -> tuple[float, float]:
-        """The shares of answers slower than the edge nearest to the control's 95th percentile: canary's, control's."""
-        shares = [(self._above(e, self.slower), self._above(e, 1.0)) for e in LATENCY_EDGES]
-        return min(shares, key=lambda s: abs(math.log(max(s[1], 1e-9) / judge.SLOW_SHARE)))
-
-    def _above(self, edge: float, factor: float) -> float:
-        return 1 - NORMAL.cdf(math.log(edge / (self.median * factor)) / SPREAD)
+    def latency(self) -> np.ndarray:
+        """The shares of answers in each bin of latency, ``[2, bins]``: the canary's, the control's."""
+        scales = np.log(np.multiply.outer((self.slower, 1.0), [self.median]))
+        below = np.vectorize(NORMAL.cdf)((np.log(LATENCY_EDGES) - scales) / self.spread)
+        return np.diff(below, axis=1, prepend=0.0, append=1.0)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ def simulate(
         calm: until then the judge looks every second only; nothing is to be found so far.
     """
     judgement = judge.begin(rules, worlds[0][1].weights, table)
-    made = {name: wealth.spread(w, (many,)) for name, w in judgement.wealth.items()}
+    begun = judgement.wealth | judge.of_all_answers(judgement, settled(worlds[0][1]))
+    made = {name: wealth.spread(w, (many,)) for name, w in begun.items()}
     found = {t: np.full(many, np.nan) for t in (*judge.ALARMS, "healthy")}
     seen = np.zeros(many)
     steps = [1.0] * round(calm) + [every] * round((seconds - calm) / every)
@@ -121,6 +122,11 @@ def simulate(
         if not np.isnan(_first(found) if until == "alarm" else found["healthy"]).any():
             break
     return Outcome({t: f for t, f in found.items() if t != "healthy"}, found["healthy"])
+
+
+def settled(world: World) -> list[int]:
+    """The control's answers by which the judge chooses what is slow."""
+    return np.round(world.latency()[1] * 10_000).astype(int).tolist()  # type: ignore[no-any-return]
 
 
 def _first(found: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -137,7 +143,8 @@ def events(rng: np.random.Generator, world: World, every: float, many: int) -> t
     failed = rng.binomial(requests, (world.errors, world.other_errors, world.other_errors))
     refused = rng.binomial(requests - failed, (world.refused, world.other_refused, world.other_refused))
     answered = requests - failed - refused
-    slow = rng.binomial(answered[:, :2], world.slow())
+    latency = rng.multinomial(answered[:, :2], world.latency())
+    slow = latency[..., judge.percentile(settled(world)) + 1 :].sum(-1)
     mine = rng.multinomial(answered[:, 0], world.canary_scores)
     baseline, stable = (rng.multinomial(answered[:, i], world.scores) for i in (1, 2))
     rates = {}
@@ -148,6 +155,7 @@ def events(rng: np.random.Generator, world: World, every: float, many: int) -> t
     return {
         **rates,
         "latency": slow,
+        judge.WHOLE: latency.reshape(many, -1),
         "latency bound": np.stack([answered[:, 0] - slow[:, 0], slow[:, 0], slow[:, 1]], 1),
         "predictions": np.concatenate([mine, baseline], 1),
         judge.WIDE: np.concatenate([mine, baseline + stable], 1),

@@ -59,6 +59,28 @@ def test_no_bet_on_shares_is_in_favour_while_each_share_is_tolerated(odds: float
         assert (np.exp(gains) @ chances <= chances.sum() + 1e-9).all()
 
 
+@pytest.mark.parametrize("odds", [0.05, 1.0])
+@pytest.mark.parametrize("tolerance", [0.0, 0.25, 1.5])
+def test_no_bet_on_slower_answers_is_in_favour_while_they_are_slower_by_no_more_bins_than_tolerated(
+    odds: float, tolerance: float
+) -> None:
+    rng, canary = np.random.default_rng(5), odds / (1 + odds)
+    for _ in range(50):
+        control = rng.dirichlet(np.ones(8))
+        gains = bets.slower(odds, tolerance, rng.dirichlet(np.ones(8)))
+        for by, is_fair in ((tolerance, True), (tolerance / 2, True), (tolerance + 1, False)):
+            chances = np.concatenate([canary * _later(control, by), (1 - canary) * control])
+            assert (np.exp(gains) @ chances <= chances.sum() + 1e-9).all() == is_fair
+
+
+def _later(shares: np.ndarray, by: float) -> np.ndarray:
+    """The shares of bins after answers moved up by so many of them, those of the last but staying there."""
+    moved = np.zeros(len(shares))
+    for far, part in ((int(by), 1 - by % 1), (int(by) + 1, by % 1)):
+        np.add.at(moved, np.minimum(np.arange(len(shares)) + far, len(shares) - 1), part * shares)
+    return moved
+
+
 def test_what_is_placed_and_what_is_kept_add_up_to_the_stake() -> None:
     made = wealth.begin(bets.ratio(1.0, 0.25), EVEN, horizon=600)
     for second in range(1, 3000):

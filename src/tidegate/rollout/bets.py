@@ -11,6 +11,9 @@ estimate.
   and ``1 + c * s`` for the control's event.
 * *Shares*: the hypothesis is that each of the canary's shares is within its tolerance of what the table makes of the
   control's shares: the event of a control's request in bin ``b`` is ``sum_a T[b, a] * v_a``.
+* *Slower*: the hypothesis is that the canary's answers are no slower than the control's would be with a share ``t`` of
+  each bin moved to the next (``T``). Then no score that grows with the bin has a mean above ``sum_b e_b * (T @ score)_b``.
+  The score is the control's mid-rank (Mann & Whitney 1947).
 * *Reference*: without a control, the hypothesis is ``y <= q``; ``1 + s * (X - q)``.
 
 The best factors against rates that are ``r`` times the tolerated ones are ``1 + u = r * (1 + k) / (1 + k * r)`` with
@@ -29,6 +32,7 @@ STAKES = (0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 0.95, 1.0)
 FINE = (0.001, 0.003, *STAKES)
 BIN_RATIOS = (1.7, 6.0, 0.5)
 SHIFTS = (0.2, 0.4, 0.8, 1.6)
+RANKS = (0.1, 0.2, 0.4, 0.8)
 _NORMAL = NormalDist()
 
 
@@ -56,6 +60,24 @@ def difference(odds: float, margin: float | np.ndarray, stakes: Sequence[float] 
     """
     s, d = np.array(stakes), np.asarray(margin)[..., None]
     return np.stack(np.broadcast_arrays(np.log1p(s * d), np.log1p(s * (d - 1)), np.log1p(s * odds)), axis=-1)
+
+
+def slower(odds: float, tolerance: float, control: np.ndarray) -> np.ndarray:
+    """Return the gains of bets that the canary is slower than the control by more than the tolerance.
+
+    Args:
+        odds: the ratio of weights; 1 at most.
+        tolerance: by how many bins an answer may be slower; of 0.25, a quarter of the answers by one.
+        control: ``[B]``, how many of its answers were in each bin before the bets begin; it decides which bets are
+            good, not whether they are fair.
+
+    Returns:
+        ``[m, 2 B]``: at an answer of the canary in each bin, at one of the control.
+    """
+    rank = (np.cumsum(control) - control / 2) / control.sum() - 0.5
+    moved = np.interp(np.arange(len(rank)) + tolerance, np.arange(len(rank)), rank)
+    s = np.array(RANKS)[:, None]
+    return np.concatenate([np.log1p(s * rank), np.log1p(-odds * s * moved)], axis=1)
 
 
 def reference(rate: float) -> np.ndarray:

@@ -19,11 +19,14 @@ Rules:
   the last share.
 * *alarm*: a wealth reached its threshold. The hypotheses are: the canary's error rate is at most ``1 + error_tolerance``
   times the control's; so is its share of refusals (4xx: bad requests of clients are spread over the arms at random); the
-  share of its answers slower than the control's 95th percentile at most ``1 + latency_tolerance`` times the control's;
+  share of its answers slower than the control's 95th percentile at most ``1 + latency_tolerance`` times the control's,
+  and its answers no slower than the control's would be by ``latency_tolerance`` of a bin, which is a quarter wide;
   its predictions are spread as the table from the gate makes of the control's predictions of this moment, each bin
   within ``prediction_tolerance`` and what the table itself may be wrong by.
 * The 95th percentile is the edge of the histogram that is nearest to it in the control's first ``SETTLE`` answers; it is
-  not changed in the step, and only later answers count.
+  not changed in the step, and only later answers count. So it is with the ranks of the bins, by which all answers are
+  compared. What counts of latency is the mean of both wealths: the one sees what is slow now and then, the other what
+  is always a little slower, which where times vary much is hardly seen among the slowest (ADR 0011).
 * At one look the logarithm of a wealth on latency or predictions grows by ``BURST`` at most: answers are slow in bursts
   when a process waits for the machine, in either arm, and rows of one request are alike. One burst is no evidence.
   Looks 0.1 s apart are assumed; errors and refusals have no such limit.
@@ -70,7 +73,8 @@ RATES = ("errors", "refusals")  # shares of requests, which do not depend on the
 REFUSED = 2.0  # the margin of refusals by that of errors: most are their clients' own mistakes, and they are many
 SETTLE, SLOW_SHARE, BURST, ALIKE = 100, 0.05, 1.0, 0.02
 SUSPECT = math.log(10)
-WIDE = "predictions with stable"
+WIDE, WHOLE = "predictions with stable", "latency of all"
+TWICE = {"predictions": WIDE, "latency": WHOLE}  # tests whose wealth is the mean of two
 NOT_COMPARED = "not compared"
 ENOUGH = 40  # requests that an arm must have been expected to get before their absence says something
 
@@ -255,6 +259,15 @@ def _wealth(judgement: Judgement) -> dict[str, Wealth]:
     return made
 
 
+def of_all_answers(judgement: Judgement, control: Sequence[int]) -> dict[str, Wealth]:
+    """Return the wealth of bets on all answers, whose ranks are those of the control's answers so far."""
+    rules, weights = judgement.rules, judgement.weights
+    if not weights.is_even:
+        return {}
+    gains = bets.slower(weights.canary / weights.control, rules.latency_tolerance, np.array(control, dtype=float))
+    return {WHOLE: _even(gains, rules.horizon, BURST)}
+
+
 def _of_predictions(judgement: Judgement, odds: float) -> Wealth:
     rules, counts = judgement.rules, judgement.table or ((1,),)
     table, rows = bets.smoothed(counts), np.array(counts, dtype=float).sum(1) + 1
@@ -288,6 +301,7 @@ def _grown(judgement: Judgement, seen: Look) -> Judgement:
     answered = judgement.answered if edge is None else judgement.answered + _slow(judgement, seen, edge)
     if edge is None and sum(seen.control.latency) >= SETTLE:
         edge = percentile(seen.control.latency)
+        wealth |= of_all_answers(judgement, seen.control.latency)
     return replace(judgement, wealth=wealth, seen=seen, edge=edge, answered=answered)
 
 
@@ -303,6 +317,7 @@ def _events(judgement: Judgement, seen: Look) -> dict[str, np.ndarray]:
     if judgement.edge is not None:
         fast, slow, _, control = _slow(judgement, seen, judgement.edge)
         found |= {"latency": np.array([slow, control]), "latency bound": np.array([fast, slow, control])}
+        found[WHOLE] = np.concatenate(_answers(judgement, seen))
     if judgement.table is not None:
         rows, columns = len(judgement.table), len(judgement.table[0])
         mine = _minus(seen.canary.predictions, before.canary.predictions, columns)
@@ -329,11 +344,13 @@ def _alike(before: Look) -> bool:
 
 def _slow(judgement: Judgement, seen: Look, edge: int) -> np.ndarray:
     """Answers since the last look: the canary's fast and slow, the control's fast and slow."""
-    found = []
-    for now, before in ((seen.canary, judgement.seen.canary), (seen.control, judgement.seen.control)):
-        more = _minus(now.latency, before.latency, len(LATENCY_EDGES) + 1)
-        found += [more[: edge + 1].sum(), more[edge + 1 :].sum()]
-    return np.array(found)
+    return np.array([part.sum() for more in _answers(judgement, seen) for part in np.split(more, [edge + 1])])
+
+
+def _answers(judgement: Judgement, seen: Look) -> list[np.ndarray]:
+    """Answers since the last look by the time they took: the canary's, the control's."""
+    pairs = ((seen.canary, judgement.seen.canary), (seen.control, judgement.seen.control))
+    return [_minus(now.latency, before.latency, len(LATENCY_EDGES) + 1) for now, before in pairs]
 
 
 def percentile(latency: Sequence[int]) -> int:
@@ -470,9 +487,19 @@ def _compared(judgement: Judgement) -> dict[str, str]:
     return {
         "errors": f"the canary's error rate is {errors} (tolerance {rules.error_tolerance:.0%})",
         "refusals": f"the canary refuses (4xx) {refused} (tolerance {rules.error_tolerance:.0%})",
-        "latency": f"slow answers: {late} (tolerance {rules.latency_tolerance:.0%})",
+        "latency": f"slow answers: {late}; all: {_longer(seen)} (tolerance {rules.latency_tolerance:.0%})",
         "predictions": f"{rows} (tolerance {rules.prediction_tolerance:.0%})",
     }
+
+
+def _longer(seen: Look) -> str:
+    """How many times as long as the control the canary takes for an answer, by the geometric means."""
+    at = np.log(np.array([*LATENCY_EDGES, LATENCY_EDGES[-1]], dtype=float))
+    arms = [np.array(arm.latency, dtype=float) for arm in (seen.canary, seen.control)]
+    if not all(arm.sum() for arm in arms):
+        return "unknown"
+    canary, control = (arm @ at / arm.sum() for arm in arms)
+    return f"{math.exp(canary - control):.2f} times as long"
 
 
 def _alarm(test: str, text: str, log: float, alpha: float) -> Finding:
@@ -484,11 +511,11 @@ def _alarm(test: str, text: str, log: float, alpha: float) -> Finding:
 
 
 def logs(judgement: Judgement) -> dict[str, np.ndarray]:
-    """Return the logarithm of each test's wealth; that of predictions is the mean of two beside a baseline."""
+    """Return the logarithm of each test's wealth; where it has two, that of their mean."""
     found = {test: wealth.log for test, wealth in judgement.wealth.items()}
-    wide = found.pop(WIDE, None)
-    if wide is not None:
-        found["predictions"] = np.logaddexp(found["predictions"], wide) - math.log(2)
+    for test, other in TWICE.items():
+        if other in found:
+            found[test] = np.logaddexp(found[test], found.pop(other)) - math.log(2)
     return found
 
 
