@@ -14,7 +14,7 @@ import numpy as np
 from traffic import WEIGHTS, Outcome, World, pair, same, shifted, simulate
 
 from tidegate.rollout import judge
-from tidegate.rollout.judge import Arm, Look, Rules, Weights
+from tidegate.rollout.judgement import Arm, Look, Rules, Weights
 from tidegate.rollout.router import LATENCY_EDGES
 
 ALL = Rules(alpha=0.05)  # its first step may use 0.01: as much as a whole rollout by default

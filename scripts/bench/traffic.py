@@ -10,8 +10,8 @@ from statistics import NormalDist
 import numpy as np
 
 from tidegate.data.profile import quantile_bins
-from tidegate.rollout import judge, wealth
-from tidegate.rollout.judge import Judgement, Rules, Weights
+from tidegate.rollout import findings, judge, wealth
+from tidegate.rollout.judgement import ALARMS, BOUND, WHOLE, WIDE, Judgement, Rules, Weights
 from tidegate.rollout.router import LATENCY_EDGES
 
 NORMAL = NormalDist()
@@ -110,7 +110,7 @@ def simulate(
     judgement = judge.begin(rules, worlds[0][1].weights, table)
     begun = judgement.wealth | judge.of_all_answers(judgement, settled(worlds[0][1]))
     made = {name: wealth.spread(w, (many,)) for name, w in begun.items()}
-    found = {t: np.full(many, np.nan) for t in (*judge.ALARMS, "healthy")}
+    found = {t: np.full(many, np.nan) for t in (*ALARMS, "healthy")}
     seen = np.zeros(many)
     steps = [1.0] * round(calm) + [every] * round((seconds - calm) / every)
     for now, step in zip(np.cumsum(steps).tolist(), steps, strict=True):
@@ -150,15 +150,15 @@ def events(rng: np.random.Generator, world: World, every: float, many: int) -> t
     rates = {}
     for test, counts in (("errors", failed), ("refusals", refused)):
         others = counts[:, 1] + counts[:, 2]
-        rates[judge.BOUND[test]] = np.stack([requests[:, 0] - counts[:, 0], counts[:, 0], others], 1)
-        rates[test] = rates[judge.BOUND[test]][:, 1:]
+        rates[BOUND[test]] = np.stack([requests[:, 0] - counts[:, 0], counts[:, 0], others], 1)
+        rates[test] = rates[BOUND[test]][:, 1:]
     return {
         **rates,
         "latency": slow,
-        judge.WHOLE: latency.reshape(many, -1),
+        WHOLE: latency.reshape(many, -1),
         "latency bound": np.stack([answered[:, 0] - slow[:, 0], slow[:, 0], slow[:, 1]], 1),
         "predictions": np.concatenate([mine, baseline], 1),
-        judge.WIDE: np.concatenate([mine, baseline + stable], 1),
+        WIDE: np.concatenate([mine, baseline + stable], 1),
     }, requests[:, 0]
 
 
@@ -166,16 +166,16 @@ def _note(
     found: dict[str, np.ndarray], judgement: Judgement, made: dict[str, wealth.Wealth], now: float, seen: np.ndarray
 ) -> None:
     rules = judgement.rules
-    logs = judge.logs(replace(judgement, wealth=made))
+    logs = findings.logs(replace(judgement, wealth=made))
     over = {t: log >= -math.log(judgement.alphas[t]) for t, log in logs.items()}
-    for test in judge.ALARMS:
+    for test in ALARMS:
         if test in over:
             found[test] = np.where(np.isnan(found[test]) & over[test], now, found[test])
     good = seen >= rules.min_requests
-    for test in over.keys() & judge.BOUND.values():
+    for test in over.keys() & BOUND.values():
         good = good & over[test]
     for test in found.keys() & logs.keys():
-        good = good & (logs[test] < judge.SUSPECT)
+        good = good & (logs[test] < findings.SUSPECT)
     good = good & (now >= rules.min_seconds) & np.isnan(_first(found))
     found["healthy"] = np.where(np.isnan(found["healthy"]) & good, now, found["healthy"])
 

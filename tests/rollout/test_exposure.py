@@ -8,8 +8,10 @@ import pytest
 from scripts.bench.traffic import World, settled, simulate
 from tidegate.errors import UsageError
 from tidegate.rollout import exposure
+from tidegate.rollout.bounds import log_wealth
 from tidegate.rollout.exposure import Live, check, needs
-from tidegate.rollout.judge import Rules, Weights, log_wealth, percentile, share
+from tidegate.rollout.judge import percentile
+from tidegate.rollout.judgement import Rules, Weights, share
 from tidegate.rollout.router import LATENCY_EDGES, Tally
 
 PLAN = [Weights(500, 500, 9000), Weights(2500, 2500, 5000), Weights(5000, 5000), Weights(10_000, 0)]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tidegate.registry.gate import CANNOT_TELL, FAIL, PASS
-from tidegate.rollout import judge
-from tidegate.rollout.judge import ALARM, CONTINUE, HEALTHY, Arm, History, Judgement, Look, Rules, Weights, begin, look
+from tidegate.rollout import bounds, findings, judge, judgement
+from tidegate.rollout.judge import begin, look
+from tidegate.rollout.judgement import ALARM, CONTINUE, HEALTHY, Arm, History, Judgement, Look, Rules, Weights
 from tidegate.rollout.router import LATENCY_EDGES
 
 TABLE = [[1500 if a == b else 0 for a in range(10)] for b in range(10)]
@@ -94,7 +95,7 @@ def test_each_alarm_is_its_own_and_stays(test: str, canary: dict[str, Any]) -> N
         said = look(said, seen(tenth / 10, **canary))
     assert said.verdict == ALARM
     assert outcomes(said)[test] == FAIL
-    assert {t for t in judge.ALARMS if outcomes(said)[t] == FAIL} == {test}
+    assert {t for t in judgement.ALARMS if outcomes(said)[t] == FAIL} == {test}
     assert look(said, seen(600)) is said
 
 
@@ -109,7 +110,7 @@ def test_findings_say_evidence_against_thresholds_and_bounds_against_margins_in_
         json.dumps(finding.as_json(), allow_nan=False)
     numbers = {f.text.split(":")[0]: dict(f.numbers) for f in said.findings}
     alpha = Rules().alpha / 5 / 5
-    for test in judge.ALARMS:
+    for test in judgement.ALARMS:
         assert numbers[test]["threshold"] == pytest.approx(1 / alpha)
         assert numbers[test]["e_value"] <= 1
     assert numbers["error bound"]["margin"] == 0.005
@@ -123,12 +124,12 @@ def test_findings_say_evidence_against_thresholds_and_bounds_against_margins_in_
 
 def test_one_alpha_is_split_over_steps_the_watch_and_tests_and_never_more_is_spent() -> None:
     rules = Rules(alpha=0.05, steps=3)
-    parts = [judge.share(rules, begun) for begun in range(40)]
+    parts = [judgement.share(rules, begun) for begun in range(40)]
     assert parts[:3] == [0.0125] * 3
     assert sum(parts) <= 0.05 + 1e-12
     alphas = begin(rules, WEIGHTS, TABLE, History(1)).alphas
-    assert alphas == dict.fromkeys(judge.TESTS, 0.0125 / 5)
-    assert sum(alphas[t] for t in judge.ALARMS) + max(alphas[b] for b in judge.BOUND.values()) <= 0.0125 + 1e-12
+    assert alphas == dict.fromkeys(judgement.TESTS, 0.0125 / 5)
+    assert sum(alphas[t] for t in judgement.ALARMS) + max(alphas[b] for b in judgement.BOUND.values()) <= 0.0125 + 1e-12
 
 
 def test_history_counts_steps_and_what_the_controls_did() -> None:
@@ -261,7 +262,7 @@ def test_one_bad_reading_among_good_ones_changes_nothing_but_that_it_is_not_heal
     assert outcomes(said)["the counts of canary are no counts, for 0.0 s now (allowed"] == CANNOT_TELL
     said = look(said, seen(61))
     assert said.verdict == HEALTHY
-    assert judge.logs(said)["errors"] == pytest.approx(judge.logs(clean)["errors"])
+    assert findings.logs(said)["errors"] == pytest.approx(findings.logs(clean)["errors"])
 
 
 @pytest.mark.parametrize("when", [60, 12, 0, -1, math.nan])
@@ -345,14 +346,14 @@ def test_answers_before_the_edge_was_chosen_are_no_evidence() -> None:
 @pytest.mark.parametrize("events", [0, 3, 40])
 def test_the_bound_is_where_the_evidence_reaches_its_threshold(events: int) -> None:
     counts, threshold = np.array([4000.0 - events, events, events]), 7.8
-    bound = judge.upper_bound(1.0, counts, threshold)
-    below, above = judge.log_wealth(1.0, np.array([bound * 0.98, bound * 1.001]), counts)
+    bound = bounds.upper_bound(1.0, counts, threshold)
+    below, above = bounds.log_wealth(1.0, np.array([bound * 0.98, bound * 1.001]), counts)
     assert below < threshold <= above + 1e-9
 
 
 def test_a_bound_that_no_evidence_supports_is_one() -> None:
-    assert judge.upper_bound(1.0, np.array([0.0, 0.0, 0.0]), 7.8) == 1.0
-    assert judge.upper_bound(0.05, np.array([0.0, 10.0, 0.0]), 7.8) == 1.0
+    assert bounds.upper_bound(1.0, np.array([0.0, 0.0, 0.0]), 7.8) == 1.0
+    assert bounds.upper_bound(0.05, np.array([0.0, 10.0, 0.0]), 7.8) == 1.0
 
 
 @pytest.mark.parametrize(("control", "compared"), [(9500, True), (500, False)])

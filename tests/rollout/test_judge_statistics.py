@@ -8,8 +8,8 @@ import pytest
 from conftest import LONG
 from scripts.bench import traffic
 from scripts.bench.traffic import WEIGHTS, Outcome, World, pair, same, shifted, simulate
-from tidegate.rollout import judge
-from tidegate.rollout.judge import ALARM, HEALTHY, Arm, Look, Rules, Weights
+from tidegate.rollout import findings, judge, judgement
+from tidegate.rollout.judgement import ALARM, HEALTHY, Arm, Look, Rules, Weights
 from tidegate.rollout.router import LATENCY_EDGES
 
 MANY = 400 if LONG else 30
@@ -171,7 +171,7 @@ def test_slow_bursts_of_either_process_are_no_evidence() -> None:
     begun = judge.begin(RULES, WEIGHTS)
     tail, whole = (
         traffic.wealth.spread(w, (many,))
-        for w in (begun.wealth["latency"], judge.of_all_answers(begun, traffic.settled(World()))[judge.WHOLE])
+        for w in (begun.wealth["latency"], judge.of_all_answers(begun, traffic.settled(World()))[judgement.WHOLE])
     )
     late = np.flatnonzero((np.array(LATENCY_EDGES) > 5_000) & (np.array(LATENCY_EDGES) < 35_000))
     top = np.zeros(many)
@@ -183,7 +183,9 @@ def test_slow_bursts_of_either_process_are_no_evidence() -> None:
         answers[..., late] += rng.multinomial(slow, [1 / len(late)] * len(late))
         tail = traffic.wealth.after(tail, answers[..., edge + 1 :].sum(-1), tenth / 10)
         whole = traffic.wealth.after(whole, answers.reshape(many, -1), tenth / 10)
-        top = np.maximum(top, judge.logs(replace(begun, wealth={"latency": tail, judge.WHOLE: whole}))["latency"])
+        top = np.maximum(
+            top, findings.logs(replace(begun, wealth={"latency": tail, judgement.WHOLE: whole}))["latency"]
+        )
     assert (top < 8).all()
 
 
@@ -207,11 +209,11 @@ def test_what_is_simulated_is_what_is_judged() -> None:
         arrays = {n: traffic.wealth.after(w, events[n], tenth / 10) for n, w in arrays.items()}
     assert judged.verdict not in (ALARM, HEALTHY)
     assert judged.wealth["latency"].sums == pytest.approx(arrays["latency"].sums[0])
-    assert judged.wealth[judge.WHOLE].sums == pytest.approx(arrays[judge.WHOLE].sums[0])
+    assert judged.wealth[judgement.WHOLE].sums == pytest.approx(arrays[judgement.WHOLE].sums[0])
     assert judged.wealth["latency bound"].sums == pytest.approx(arrays["latency bound"].sums[0])
     first = np.array([1000.0, 0.0, 0.0])
-    for test in judge.RATES:
-        bound = judge.BOUND[test]
+    for test in judgement.RATES:
+        bound = judgement.BOUND[test]
         assert judged.wealth[bound].sums == pytest.approx(arrays[bound].sums[0] + judged.wealth[bound].gains @ first)
         assert judged.wealth[test].sums == pytest.approx(arrays[test].sums[0])
 
@@ -222,11 +224,11 @@ def _count(counts: np.ndarray, latency: np.ndarray, scores: np.ndarray, events: 
     mine, theirs = events["predictions"][0][:10], events["predictions"][0][10:]
     counts[0] += (well + failed, failed, refused)
     counts[1] += (theirs.sum() + others + others_refused, others, others_refused)
-    counts[2] += (events[judge.WIDE][0][10:].sum() - theirs.sum(), 0, 0)
-    latency[:2] += events[judge.WHOLE][0].reshape(2, -1)
+    counts[2] += (events[judgement.WIDE][0][10:].sum() - theirs.sum(), 0, 0)
+    latency[:2] += events[judgement.WHOLE][0].reshape(2, -1)
     scores[0] += mine
     scores[1] += theirs
-    scores[2] += events[judge.WIDE][0][10:] - theirs
+    scores[2] += events[judgement.WIDE][0][10:] - theirs
 
 
 def _seen(seconds: float, counts: np.ndarray, latency: np.ndarray, scores: np.ndarray) -> Look:

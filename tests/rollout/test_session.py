@@ -27,11 +27,11 @@ from tidegate.rollout import state as machine
 from tidegate.rollout import trial as trials
 from tidegate.rollout.controller import Controller, Seams
 from tidegate.rollout.exposure import Need
+from tidegate.rollout.findings import NOT_COMPARED
 from tidegate.rollout.front import kinds
 from tidegate.rollout.front.fleet import Fleet, Wanted, new_front_folder, read_fleet, write_fleet
 from tidegate.rollout.front.weights import Weights, commit, committed
 from tidegate.rollout.journal import Journal, Lock
-from tidegate.rollout.judge import NOT_COMPARED
 from tidegate.rollout.memory import Behaviour, MemoryFront
 from tidegate.rollout.opening import Opening
 from tidegate.rollout.recorder import LedgerRecorder

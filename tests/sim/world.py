@@ -17,7 +17,7 @@ from tidegate.errors import ModelRefused, ServerError, StoreError
 from tidegate.registry.model import Entry, ModelState, Registry, Version, may_serve
 from tidegate.registry.rollout_policy import RolloutPolicy
 from tidegate.registry.rollouts import ABORTED, FINISHED, PROMOTED, ROLLED_BACK, WITHDRAWN
-from tidegate.rollout import judge
+from tidegate.rollout import judgement
 from tidegate.rollout import state as machine
 from tidegate.rollout import trial as trials
 from tidegate.rollout.controller import Controller, Seams
@@ -455,7 +455,7 @@ def the_share_grows_until_it_falls_once(world: World, _: Controller) -> str:
 
 def nothing_is_promoted_that_was_not_found_healthy(world: World, _: Controller) -> str:
     chain = world.model.rollout
-    return "promoted" if chain and chain.promoted and judge.HEALTHY not in world.verdicts else ""
+    return "promoted" if chain and chain.promoted and judgement.HEALTHY not in world.verdicts else ""
 
 
 def what_cannot_be_told_or_is_bad_is_not_promoted(world: World, _: Controller) -> str:
@@ -476,7 +476,7 @@ def a_judge_that_does_not_compare_latency_says_so(_: World, controller: Controll
 
 def an_alarm_takes_the_traffic_at_the_same_look(world: World, controller: Controller) -> str:
     judged, state = controller.seen.judged, controller.state
-    is_alarm = judged is not None and judged.verdict == judge.ALARM and state.phase in machine.GIVEN
+    is_alarm = judged is not None and judged.verdict == judgement.ALARM and state.phase in machine.GIVEN
     return f"{state.phase} after {judged}" if is_alarm and not state.is_lost else ""
 
 
@@ -534,12 +534,15 @@ def quick_judge() -> Iterator[tuple[str, Any]]:
     """Stand-ins for the judge's arithmetic, which has its own tests: what is simulated here is what follows from it."""
 
     def begin(
-        rules: judge.Rules, weights: judge.Weights, _: Any = None, history: judge.History = judge.History()
+        rules: judgement.Rules,
+        weights: judgement.Weights,
+        _: Any = None,
+        history: judgement.History = judgement.History(),
     ) -> Any:
-        return judge.Judgement(rules, weights, history, {}, None, {})
+        return judgement.Judgement(rules, weights, history, {}, None, {})
 
-    def look(made: judge.Judgement, seen: judge.Look) -> judge.Judgement:
-        if made.verdict == judge.ALARM:
+    def look(made: judgement.Judgement, seen: judgement.Look) -> judgement.Judgement:
+        if made.verdict == judgement.ALARM:
             return made
         canary, control, rules = seen.canary, seen.control, made.rules
         rate = control.errors / max(control.requests, 1)
@@ -551,7 +554,13 @@ def quick_judge() -> Iterator[tuple[str, Any]]:
         enough = canary.requests >= rules.min_requests and control.requests >= 100 and seen.seconds >= rules.min_seconds
         healthy = enough and canary.errors / max(canary.requests, 1) <= rate + 0.01
         healthy = healthy and canary.refused / max(canary.requests, 1) <= usual + 0.03
-        verdict = judge.ALARM if fails or refuses or slow or missing else judge.HEALTHY if healthy else judge.CONTINUE
+        verdict = (
+            judgement.ALARM
+            if fails or refuses or slow or missing
+            else judgement.HEALTHY
+            if healthy
+            else judgement.CONTINUE
+        )
         return replace(made, verdict=verdict, seen=seen)
 
     yield "begin", begin

@@ -10,7 +10,7 @@ from typing import Any
 from tidegate.registry.gate import FAIL, PASS
 from tidegate.registry.rollouts import PROMOTED
 from tidegate.rollout.exposure import Need
-from tidegate.rollout.judge import NOT_COMPARED
+from tidegate.rollout.findings import NOT_COMPARED
 from tidegate.rollout.opening import Opening
 from tidegate.rollout.session import NOBODY
 from tidegate.rollout.state import ENDED, State

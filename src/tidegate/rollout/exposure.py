@@ -19,18 +19,9 @@ import numpy as np
 
 from tidegate.errors import UsageError
 from tidegate.rollout.bets import STAKES
-from tidegate.rollout.judge import (
-    PARTS,
-    SETTLE,
-    SLOW_SHARE,
-    Rules,
-    Weights,
-    log_wealth,
-    margins,
-    percentile,
-    share,
-    stakes,
-)
+from tidegate.rollout.bounds import log_wealth
+from tidegate.rollout.judge import SETTLE, percentile
+from tidegate.rollout.judgement import PARTS, SLOW_SHARE, Rules, Weights, margins, share, stakes
 from tidegate.rollout.router import Tally
 
 CAUTION = 1.3

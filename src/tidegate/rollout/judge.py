@@ -53,149 +53,44 @@ Counts belong to one step: they begin at 0 with it, in all arms, and its weights
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from tidegate.registry.gate import CANNOT_TELL, FAIL, PASS, Finding
+from tidegate.registry.gate import CANNOT_TELL, FAIL, Finding
 from tidegate.rollout import bets
+from tidegate.rollout.findings import findings
+from tidegate.rollout.judgement import (
+    ALARM,
+    BOUND,
+    CONTINUE,
+    HEALTHY,
+    PARTS,
+    RATES,
+    SLOW_SHARE,
+    TESTS,
+    WHOLE,
+    WIDE,
+    Arm,
+    History,
+    Judgement,
+    Look,
+    Rules,
+    Weights,
+    as_counts,
+    margins,
+    pooled,
+    rated,
+    share,
+    stakes,
+)
 from tidegate.rollout.router import LATENCY_EDGES
 from tidegate.rollout.wealth import Wealth, after
 from tidegate.rollout.wealth import begin as stake
 
-CONTINUE, ALARM, HEALTHY = "continue", "alarm", "healthy"
-ALARMS = ("errors", "refusals", "latency", "predictions")
-BOUND = {"errors": "error bound", "refusals": "refusal bound", "latency": "latency bound"}
-TESTS = (*ALARMS, *BOUND.values())
-PARTS = len(ALARMS) + 1  # of alpha: the bounds use the same one
-RATES = ("errors", "refusals")  # shares of requests, which do not depend on the load
-REFUSED = 2.0  # the margin of refusals by that of errors: most are their clients' own mistakes, and they are many
-SETTLE, SLOW_SHARE, BURST, ALIKE = 100, 0.05, 1.0, 0.02
-SUSPECT = math.log(10)
-WIDE, WHOLE = "predictions with stable", "latency of all"
-TWICE = {"predictions": WIDE, "latency": WHOLE}  # tests whose wealth is the mean of two
-NOT_COMPARED = "not compared"
+SETTLE, BURST, ALIKE = 100, 1.0, 0.02
 ENOUGH = 40  # requests that an arm must have been expected to get before their absence says something
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What a rollout promises; tolerances are relative, ``max_error_increase`` is absolute.
-
-    Attributes:
-        alpha: the chance of a false alarm in a whole rollout.
-        steps: how many steps the plan has.
-        horizon: seconds that a step is given (its deadline): within them a late fault is found as soon as any.
-        min_requests: of the canary, before a step can be healthy.
-        min_seconds: of a step, before it can be healthy.
-        patience: seconds for which data may be missing.
-    """
-
-    alpha: float = 0.01
-    steps: int = 4
-    horizon: float = 3600.0
-    error_tolerance: float = 0.25
-    max_error_increase: float = 0.005
-    latency_tolerance: float = 0.25
-    prediction_tolerance: float = 0.25
-    min_requests: int = 500
-    min_seconds: float = 10.0
-    patience: float = 5.0
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The shares of traffic of a step, in any unit.
-
-    Attributes:
-        canary: of the candidate.
-        control: of the baseline, or of stable where there is none; 0 where the canary has all traffic.
-        stable: of stable where the control is a baseline; else 0.
-    """
-
-    canary: float
-    control: float
-    stable: float = 0.0
-
-    @property
-    def is_even(self) -> bool:
-        """Whether the canary is no busier than its control, so that their latency can be compared."""
-        return self.canary <= self.control
-
-
-@dataclass(frozen=True)
-class Arm:
-    """Counts of one arm since the step began; ``latency`` by ``router.LATENCY_EDGES``, ``predictions`` by its profile."""
-
-    requests: int = 0
-    errors: int = 0
-    latency: tuple[int, ...] = ()
-    predictions: tuple[int, ...] = ()
-    refused: int = 0
-
-
-@dataclass(frozen=True)
-class Look:
-    """What is seen at one moment; ``stable`` only where the control is a baseline."""
-
-    seconds: float
-    canary: Arm
-    control: Arm
-    stable: Arm | None = None
-
-
-@dataclass(frozen=True)
-class History:
-    """What a rollout has used so far.
-
-    Attributes:
-        begun: how often a step was begun.
-        requests: of the controls.
-        errors: among them.
-        refused: among them.
-    """
-
-    begun: int = 0
-    requests: int = 0
-    errors: int = 0
-    refused: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Judgement:
-    """What is known of a step; ``verdict`` and ``findings`` are for the controller, the rest for the next look."""
-
-    rules: Rules
-    weights: Weights
-    history: History
-    alphas: dict[str, float]
-    table: tuple[tuple[int, ...], ...] | None
-    wealth: dict[str, Wealth]
-    verdict: str = CONTINUE
-    findings: tuple[Finding, ...] = ()
-    seen: Look = field(default_factory=lambda: Look(0.0, Arm(), Arm(), Arm()))
-    checked: Look = field(default_factory=lambda: Look(0.0, Arm(), Arm(), Arm()))
-    missing_since: float | None = None
-    edge: int | None = None
-    answered: np.ndarray = field(default_factory=lambda: np.zeros(4))
-
-
-def share(rules: Rules, begun: int) -> float:
-    """Return what part of alpha the step may use before which ``begun`` were begun."""
-    whole = rules.alpha / (rules.steps + 1)
-    return whole if begun < rules.steps else whole / 2 ** (begun - rules.steps + 1)
-
-
-def margins(rules: Rules) -> dict[str, float]:
-    """Return by how much the canary's rate may be above the control's, by bound."""
-    most = rules.max_error_increase
-    return {"error bound": most, "refusal bound": REFUSED * most, "latency bound": SLOW_SHARE * rules.latency_tolerance}
-
-
-def stakes(bound: str) -> tuple[float, ...]:
-    """Return the stakes of a bound: where every fifth request is refused, only small ones do not lose all to chance."""
-    return bets.FINE if bound == "refusal bound" else bets.STAKES
 
 
 def begin(
@@ -221,10 +116,10 @@ def begin(
 
 def then(judgement: Judgement) -> History:
     """Return the history with a step that is over."""
-    pool = _pool(judgement.seen)
+    others = pooled(judgement.seen)
     used = judgement.history
-    requests, errors = used.requests + pool.requests, used.errors + pool.errors
-    return History(used.begun + 1, requests, errors, used.refused + pool.refused)
+    requests, errors = used.requests + others.requests, used.errors + others.errors
+    return History(used.begun + 1, requests, errors, used.refused + others.refused)
 
 
 def look(judgement: Judgement, seen: Look) -> Judgement:
@@ -308,8 +203,8 @@ def _grown(judgement: Judgement, seen: Look) -> Judgement:
 def _events(judgement: Judgement, seen: Look) -> dict[str, np.ndarray]:
     before, found = judgement.seen, {}
     requests = seen.canary.requests - before.canary.requests
-    for test, counts in _rated(seen).items():
-        own, others = counts - _rated(before)[test]
+    for test, counts in rated(seen).items():
+        own, others = counts - rated(before)[test]
         found[BOUND[test]] = np.array([requests - own, own, others])
         found[test] = found[BOUND[test]][1:] if judgement.weights.control else found[BOUND[test]][:2]
     if not judgement.weights.control:
@@ -324,15 +219,9 @@ def _events(judgement: Judgement, seen: Look) -> dict[str, np.ndarray]:
         theirs = _minus(seen.control.predictions, before.control.predictions, rows)
         found["predictions"] = np.concatenate([mine, theirs])
         if seen.stable is not None and _alike(before):
-            pooled = _minus(_pool(seen).predictions, _pool(before).predictions, rows)
-            found[WIDE] = np.concatenate([mine, pooled])
+            wide = _minus(pooled(seen).predictions, pooled(before).predictions, rows)
+            found[WIDE] = np.concatenate([mine, wide])
     return found
-
-
-def _rated(seen: Look) -> dict[str, np.ndarray]:
-    """The events of each rate: the canary's, the others'."""
-    mine, others = seen.canary, _pool(seen)
-    return {"errors": np.array([mine.errors, others.errors]), "refusals": np.array([mine.refused, others.refused])}
 
 
 def _alike(before: Look) -> bool:
@@ -359,24 +248,8 @@ def percentile(latency: Sequence[int]) -> int:
     return int(np.argmin(np.abs(np.log(np.maximum(above, 1e-9) / SLOW_SHARE))))
 
 
-def _pool(seen: Look) -> Arm:
-    """The control and stable beside it as one arm, without latency."""
-    if seen.stable is None:
-        return seen.control
-    a, b = seen.control, seen.stable
-    length = max(len(a.predictions), len(b.predictions))
-    predictions = _counts(a.predictions, length) + _counts(b.predictions, length)
-    counts = tuple(int(n) for n in predictions)
-    return Arm(a.requests + b.requests, a.errors + b.errors, (), counts, a.refused + b.refused)
-
-
 def _minus(now: Sequence[int], before: Sequence[int], length: int) -> np.ndarray:
-    return np.asarray(_counts(now, length) - _counts(before, length))
-
-
-def _counts(counts: Sequence[int], length: int) -> np.ndarray:
-    """Counts as numbers; none are zeros."""
-    return np.array(counts, dtype=float) if len(counts) else np.zeros(length)
+    return np.asarray(as_counts(now, length) - as_counts(before, length))
 
 
 def _unusable(judgement: Judgement, seen: Look) -> str:
@@ -451,151 +324,9 @@ def _missing(judgement: Judgement, seconds: float, why: str) -> Judgement:
 
 def _decided(judgement: Judgement) -> Judgement:
     """Say what all tests say together; remember that all data was there when enough of it was."""
-    now = {test: float(log) for test, log in logs(judgement).items()}
-    findings = (*_alarms(judgement, now), *_bounds(judgement, now), _exposure(judgement))
-    outcomes = {f.outcome for f in findings}
+    said = findings(judgement)
+    outcomes = {f.outcome for f in said}
     verdict = ALARM if FAIL in outcomes else CONTINUE if CANNOT_TELL in outcomes else HEALTHY
     seen, checked = judgement.seen, judgement.checked
     enough = seen.canary.requests - checked.canary.requests >= 2 * ENOUGH
-    return replace(judgement, verdict=verdict, findings=findings, checked=seen if enough else checked)
-
-
-def _alarms(judgement: Judgement, now: Mapping[str, float]) -> list[Finding]:
-    """Say of each alarm what it compares, and how far its wealth is from its threshold."""
-    texts = {t: text for t, text in _compared(judgement).items() if t in now}
-    found = [_alarm(t, text, now[t], judgement.alphas[t]) for t, text in texts.items()]
-    weights = judgement.weights
-    if not weights.control:
-        found.append(Finding(PASS, f"latency and predictions are {NOT_COMPARED}: there is no control at this weight"))
-        return found
-    if not weights.is_even:
-        times = f"{weights.canary / weights.control:.3g} times its control's traffic"
-        found.append(Finding(PASS, f"latency is {NOT_COMPARED}: the canary has {times}, and is slower for that alone"))
-    if judgement.table is None:
-        found.append(Finding(PASS, f"predictions are {NOT_COMPARED}: the evidence has no table of them"))
-    return found
-
-
-def _compared(judgement: Judgement) -> dict[str, str]:
-    rules, pool, seen = judgement.rules, _pool(judgement.seen), judgement.seen
-    fast, slow, control_fast, control_slow = judgement.answered
-    mine = seen.canary
-    errors = f"{_rate(mine.errors, mine.requests)}, the control's {_rate(pool.errors, pool.requests)}"
-    refused = f"{_rate(mine.refused, mine.requests)}, the control {_rate(pool.refused, pool.requests)}"
-    late = f"the canary's {_rate(slow, fast + slow)}, the control's {_rate(control_slow, control_fast + control_slow)}"
-    rows = f"{sum(seen.canary.predictions)} predictions of the canary, {sum(seen.control.predictions)} of the control"
-    return {
-        "errors": f"the canary's error rate is {errors} (tolerance {rules.error_tolerance:.0%})",
-        "refusals": f"the canary refuses (4xx) {refused} (tolerance {rules.error_tolerance:.0%})",
-        "latency": f"slow answers: {late}; all: {_longer(seen)} (tolerance {rules.latency_tolerance:.0%})",
-        "predictions": f"{rows} (tolerance {rules.prediction_tolerance:.0%})",
-    }
-
-
-def _longer(seen: Look) -> str:
-    """How many times as long as the control the canary takes for an answer, by the geometric means."""
-    at = np.log(np.array([*LATENCY_EDGES, LATENCY_EDGES[-1]], dtype=float))
-    arms = [np.array(arm.latency, dtype=float) for arm in (seen.canary, seen.control)]
-    if not all(arm.sum() for arm in arms):
-        return "unknown"
-    canary, control = (arm @ at / arm.sum() for arm in arms)
-    return f"{math.exp(canary - control):.2f} times as long"
-
-
-def _alarm(test: str, text: str, log: float, alpha: float) -> Finding:
-    threshold = -math.log(alpha)
-    said = f"{test}: {text}: e-value {_e(log)}, alarm at {_e(threshold)}"
-    numbers = (("e_value", _exp(log)), ("threshold", _exp(threshold)))
-    outcome = FAIL if log >= threshold else CANNOT_TELL if log >= SUSPECT else PASS
-    return Finding(outcome, said, numbers)
-
-
-def logs(judgement: Judgement) -> dict[str, np.ndarray]:
-    """Return the logarithm of each test's wealth; where it has two, that of their mean."""
-    found = {test: wealth.log for test, wealth in judgement.wealth.items()}
-    for test, other in TWICE.items():
-        if other in found:
-            found[test] = np.logaddexp(found[test], found.pop(other)) - math.log(2)
-    return found
-
-
-def _bounds(judgement: Judgement, now: Mapping[str, float]) -> list[Finding]:
-    requests, counts = judgement.seen.canary.requests, {}
-    for test, (own, others) in _rated(judgement.seen).items():
-        counts[BOUND[test]] = np.array([requests - own, own, others])
-    if judgement.weights.is_even:
-        fast, slow, _, control = judgement.answered
-        counts["latency bound"] = np.array([fast, slow, control])
-    return [_bound(judgement, now[test], test, of_step) for test, of_step in counts.items()]
-
-
-def _bound(judgement: Judgement, log: float, test: str, counts: np.ndarray) -> Finding:
-    weights, margin = judgement.weights, margins(judgement.rules)[test]
-    others = weights.control + (0.0 if test == "latency bound" else weights.stable)
-    threshold = -math.log(judgement.alphas[test])
-    bound = upper_bound(weights.canary / others if others else 0.0, counts, threshold, stakes(test))
-    outcome = PASS if log >= threshold else CANNOT_TELL
-    text = f"{test}: the canary's rate is at most {bound:.3%} above the control's (margin {margin:.3%})"
-    numbers = (("bound", bound), ("margin", margin), ("e_value", _exp(log)), ("threshold", _exp(threshold)))
-    return Finding(outcome, text, numbers)
-
-
-def upper_bound(odds: float, counts: np.ndarray, threshold: float, of: tuple[float, ...] = bets.STAKES) -> float:
-    """Return the anytime-valid upper bound of (canary's rate - control's), to 1 % of it.
-
-    Args:
-        odds: the canary's weight by the control's.
-        counts: canary's requests without the event and with it, the control's with it.
-        threshold: of the logarithm of the wealth.
-        of: the stakes.
-    """
-    low, high = 1e-5, 1.0
-    for _ in range(2):
-        tried = np.geomspace(low, high, 40)
-        passed = log_wealth(odds, tried, counts, of) >= threshold
-        if not passed.any():
-            return 1.0
-        at = int(np.argmax(passed))
-        low, high = float(tried[max(at - 1, 0)]), float(tried[at])
-    return high
-
-
-def log_wealth(odds: float, above: np.ndarray, counts: np.ndarray, of: tuple[float, ...] = bets.STAKES) -> np.ndarray:
-    """Return the logarithm of the wealth of bets that the canary's rate is less than each margin above the control's.
-
-    Args:
-        odds: see ``upper_bound``.
-        above: the margins, ``[k]``.
-        counts: see ``upper_bound``.
-        of: the stakes.
-
-    Returns:
-        ``[k]``.
-    """
-    gains = np.maximum(bets.difference(odds, above, of), -1e9)  # a stake that one event takes whole stays a number
-    sums = gains @ counts
-    top = sums.max(1)
-    return np.asarray(top + np.log(np.exp(sums - top[:, None]).mean(1)))
-
-
-def _exposure(judgement: Judgement) -> Finding:
-    rules, seen = judgement.rules, judgement.seen
-    enough = seen.canary.requests >= rules.min_requests and seen.seconds >= rules.min_seconds
-    text = (
-        f"exposure: {seen.canary.requests} requests in {seen.seconds:.1f} s "
-        f"(at least {rules.min_requests} and {rules.min_seconds:g} s)"
-    )
-    numbers = (("requests", float(seen.canary.requests)), ("seconds", seen.seconds))
-    return Finding(PASS if enough else CANNOT_TELL, text, numbers)
-
-
-def _rate(events: float, of: float) -> str:
-    return f"{events / of:.3%} of {of:.0f}" if of else "unknown"
-
-
-def _exp(log: float) -> float:
-    return math.exp(log) if log < 700 else math.inf
-
-
-def _e(log: float) -> str:
-    return f"{math.exp(log):.3g}" if log < 50 else f"1e{log / math.log(10):.0f}"
+    return replace(judgement, verdict=verdict, findings=said, checked=seen if enough else checked)

@@ -19,12 +19,12 @@ from tidegate.registry.rollout_policy import RolloutPolicy
 from tidegate.rollout import counts as counting
 from tidegate.rollout import judge
 from tidegate.rollout.counts import Counts, Meter, Score
-from tidegate.rollout.judge import History, Judgement, Look
+from tidegate.rollout.judgement import BOUND, HEALTHY, Arm, History, Judgement, Look, Rules, Weights
 from tidegate.rollout.router import BASELINE, CANARY, STABLE, Observation
 from tidegate.rollout.state import ALARM, GIVEN, SHADOW, Judged, State
 from tidegate.rollout.wealth import Wealth
 
-_SHOWING = (*judge.BOUND.values(), "exposure")  # what a promotion needs
+_SHOWING = (*BOUND.values(), "exposure")  # what a promotion needs
 Table = tuple[tuple[int, ...], ...]
 
 
@@ -83,7 +83,7 @@ def after(
 
 def _begun(trial: Trial, state: State) -> Trial:
     history = judge.then(trial.judgement) if trial.judgement else trial.history
-    weights = judge.Weights(1.0, 1.0) if state.phase == SHADOW else weights_of(state.weights)  # copies of all
+    weights = Weights(1.0, 1.0) if state.phase == SHADOW else weights_of(state.weights)  # copies of all
     judgement = judge.begin(rules_of(state.plan.rules, state.step), weights, trial.table, history)
     return replace(
         trial,
@@ -95,14 +95,14 @@ def _begun(trial: Trial, state: State) -> Trial:
     )
 
 
-def weights_of(shares: Mapping[str, int]) -> judge.Weights:
+def weights_of(shares: Mapping[str, int]) -> Weights:
     """A step's shares as the judge has them."""
     if BASELINE in shares:
-        return judge.Weights(shares[CANARY], shares[BASELINE], shares.get(STABLE, 0))
-    return judge.Weights(shares.get(CANARY, 0), shares.get(STABLE, 0))
+        return Weights(shares[CANARY], shares[BASELINE], shares.get(STABLE, 0))
+    return Weights(shares.get(CANARY, 0), shares.get(STABLE, 0))
 
 
-def rules_of(rules: RolloutPolicy, step: int) -> judge.Rules:
+def rules_of(rules: RolloutPolicy, step: int) -> Rules:
     """A policy's rules as the judge has them, for a step or, beyond the last one, for the watch."""
     horizon = rules.deadline if step < len(rules.steps) else max(rules.rollback_window, 1.0)
     same = (
@@ -114,7 +114,7 @@ def rules_of(rules: RolloutPolicy, step: int) -> judge.Rules:
         "min_requests",
     )
     said = {name: getattr(rules, name) for name in same}
-    return judge.Rules(steps=len(rules.steps), horizon=horizon, min_seconds=rules.min_time, **said)
+    return Rules(steps=len(rules.steps), horizon=horizon, min_seconds=rules.min_time, **said)
 
 
 def _key(state: State) -> tuple[str, int]:
@@ -130,9 +130,9 @@ def _look(trial: Trial, control: str) -> Look:
     return Look(trial.seconds, _arm(trial.counts, CANARY), _arm(trial.counts, control), stable)
 
 
-def _arm(counts: Counts, arm: str) -> judge.Arm:
+def _arm(counts: Counts, arm: str) -> Arm:
     tally = counts.tally(arm)
-    return judge.Arm(tally.requests, tally.errors, tally.latency, counts.predictions(arm), tally.refused)
+    return Arm(tally.requests, tally.errors, tally.latency, counts.predictions(arm), tally.refused)
 
 
 def judged(trial: Trial, state: State) -> Judged | None:
@@ -148,9 +148,9 @@ def judged(trial: Trial, state: State) -> Judged | None:
 
 def _reason(judgement: Judgement) -> str:
     """What decided: the tests that failed, or what shows that nothing is wrong, or what cannot be told yet."""
-    if judgement.verdict == judge.HEALTHY:
+    if judgement.verdict == HEALTHY:
         return "; ".join(f.text for f in judgement.findings if f.text.startswith(_SHOWING))
-    wanted = FAIL if judgement.verdict == judge.ALARM else CANNOT_TELL
+    wanted = FAIL if judgement.verdict == ALARM else CANNOT_TELL
     return "; ".join(f.text for f in judgement.findings if f.outcome == wanted)
 
 
@@ -229,8 +229,8 @@ def _judgement_json(made: Judgement) -> dict[str, Any]:
 def _judgement(body: Mapping[str, Any]) -> Judgement:
     wealth = {n: Wealth(**{k: _unpacked(v) for k, v in w.items()}) for n, w in body["wealth"].items()}
     return Judgement(
-        judge.Rules(**body["rules"]),
-        judge.Weights(**body["weights"]),
+        Rules(**body["rules"]),
+        Weights(**body["weights"]),
         History(**body["history"]),
         dict(body["alphas"]),
         _rows(body["table"]),
@@ -269,12 +269,12 @@ def _look_json(seen: Look) -> dict[str, Any]:
 def _seen(body: Mapping[str, Any]) -> Look:
     arms = [_counted(body[k]) if body[k] else None for k in ("canary", "control", "stable")]
     canary, control, stable = arms
-    return Look(body["seconds"], canary or judge.Arm(), control or judge.Arm(), stable)
+    return Look(body["seconds"], canary or Arm(), control or Arm(), stable)
 
 
-def _counted(body: Mapping[str, Any]) -> judge.Arm:
+def _counted(body: Mapping[str, Any]) -> Arm:
     lists = tuple(body["latency"]), tuple(body["predictions"])
-    return judge.Arm(body["requests"], body["errors"], *lists, body.get("refused", 0))
+    return Arm(body["requests"], body["errors"], *lists, body.get("refused", 0))
 
 
 def _rows(table: Any) -> Table | None:
