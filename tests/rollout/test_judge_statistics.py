@@ -115,9 +115,9 @@ def test_a_canary_beyond_a_margin_is_not_healthy(worse: World) -> None:
     assert np.isfinite(said.healthy).mean() <= 0.01 + 1 / MANY
 
 
-@pytest.mark.parametrize("spread", [0.2, 0.375, 0.7])
+@pytest.mark.parametrize("spread", [0.3, 0.375, 0.7])
 def test_a_canary_that_is_slower_by_less_than_the_tolerance_is_no_alarm(spread: float) -> None:
-    """At 3 % the share beyond the control's 95th percentile grows by 14 % where times vary little, by 7 % where much."""
+    """At 3 % the share beyond the control's 95th percentile grows by a fifth at the first spread, a tenth at the last."""
     said = found(World(slower=1.03, spread=spread), seconds=120, every=0.5)
     assert np.isnan(said.alarm).all()
 
