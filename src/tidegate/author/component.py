@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from tidegate.author.closure import closure
+from tidegate.author.command import COMMAND, REGISTRAR
 from tidegate.author.images import read_lock
 from tidegate.errors import DefinitionError
 from tidegate.project import find_root
 
-COMMAND = ("python", "-m", "tidegate.author.step")
-REGISTRAR = "TIDEGATE_REGISTRAR"  # an environment variable that a component has which may write the registry
 F = TypeVar("F", bound=Callable[..., Any])
 
 

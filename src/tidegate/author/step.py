@@ -16,22 +16,17 @@ import importlib
 import importlib.util
 import json
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tidegate.author.command import ERROR_FILE, LOADER
+from tidegate.author.frames import is_machinery
 from tidegate.author.quick_kfp import import_kfp
 from tidegate.errors import CodeMismatch, DefinitionError, TidegateError
 from tidegate.project import find_root
-
-ERROR_FILE = "error.json"
-LOADER = "TIDEGATE_LOADER"  # an environment variable of such a component; its module has ``load(name) -> function``
-_MACHINERY = re.compile(
-    r"<frozen .*|.*/runpy\.py|.*/tidegate/author/step\.py|.*/kfp/(v2/)?(dsl|components)/executor(_main)?\.py"
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -151,11 +146,6 @@ def _with_dsl_if_needed(load: Callable[[], Any]) -> Any:
 def _is_first_party(module: str) -> bool:
     file = getattr(sys.modules[module], "__file__", None)
     return bool(file) and "site-packages" not in str(file) and Path(str(file)).is_relative_to(find_root(Path.cwd()))
-
-
-def is_machinery(file: str) -> bool:
-    """Whether a frame's file is of what calls a component's function, not of what its author wrote."""
-    return bool(_MACHINERY.fullmatch(file))
 
 
 def report_failure(error: BaseException, path: Path) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tidegate.author.step import ERROR_FILE
+from tidegate.author.command import ERROR_FILE
 from tidegate.engines.raised import raised
 from tidegate.engines.values import Values
 from tidegate.errors import ParameterError, StepFailed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tidegate.author.component import COMMAND
+from tidegate.author.command import COMMAND
 from tidegate.ir.placeholder import Template, Text
 from tidegate.plan.model import Container
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from tidegate.author.step import is_machinery
+from tidegate.author.frames import is_machinery
 
 _TRACEBACK = "Traceback (most recent call last):\n"
 _ATTEMPT = "\n== attempt "  # what follows it is another try

@@ -25,7 +25,8 @@ from tests.engines.argo import controller
 from tests.engines.argo.node import Document, Node, PodResult
 from tidegate import api
 from tidegate.author import step as author
-from tidegate.engines.argo import launcher
+from tidegate.engines.argo import beside, end, launcher
+from tidegate.engines.argo.container import LAST, LAUNCHER
 from tidegate.engines.argo.memory import MemoryCluster
 from tidegate.engines.argo.outcome import Ended, outcome
 from tidegate.engines.argo.packed import Packed
@@ -95,19 +96,18 @@ class SimulatedEngine:
 
     def containers(self, body: Document, folder: Path) -> bool:
         if "sidecars" not in body:
-            part = body["container"]["command"][3:] or ["run"]
-            return self.launch(part[0], body["container"], folder) == 0
-        beside = body["sidecars"][0]
-        site = self.site(beside, folder)
-        code, left = launcher.prepare(site)
+            return self.launch(body["container"], folder) == 0
+        site = self.site(body["sidecars"][0], folder)
+        code, left = beside.prepare(site)
         if not left:
             return code == 0
         self.job(folder)
-        launcher.keep(site, left, [])
+        beside.keep(site, left, [])
         return (folder / "done").read_text() == "0"
 
-    def launch(self, part: str, container: Document, folder: Path) -> int:
-        return {"run": launcher.run, "end": launcher.end}[part](self.site(container, folder))
+    def launch(self, container: Document, folder: Path) -> int:
+        *_, program = container["command"]
+        return {LAUNCHER: launcher.run, LAST: end.end}[program](self.site(container, folder))
 
     def site(self, container: Document, folder: Path) -> Site:
         env = {e["name"]: str(e["value"]) for e in container["env"] if "value" in e}

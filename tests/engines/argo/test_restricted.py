@@ -6,7 +6,7 @@ from typing import Any
 from kfp import dsl
 
 from tests.language.kit import read
-from tidegate.engines.argo.container import MOUNTS
+from tidegate.engines.argo.container import LAST, LAUNCHER, MOUNTS, SIDECAR
 from tidegate.engines.argo.packed import Packed
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.workflow import workflow
@@ -44,5 +44,5 @@ def test_no_container_has_a_right_that_it_does_not_need() -> None:
 
 def test_every_launcher_finds_its_folders() -> None:
     for container in containers():
-        if "tidegate.engines.argo.launcher" in container["command"]:
+        if {LAUNCHER, SIDECAR, LAST} & {*container["command"]}:
             assert [m for m in MOUNTS if m not in container["volumeMounts"]] == []

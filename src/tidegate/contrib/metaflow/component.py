@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tidegate.author.command import LOADER
 from tidegate.author.component import from_image
-from tidegate.author.step import LOADER
 from tidegate.contrib.metaflow import step
 from tidegate.contrib.metaflow.flow import read
 from tidegate.contrib.metaflow.interface import VARIABLE, Interface, adjusted, as_function, checked

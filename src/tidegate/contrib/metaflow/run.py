@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tidegate.author.step import LOADER
+from tidegate.author.command import LOADER
 from tidegate.contrib.metaflow.flow import FILE, Parameter
 from tidegate.contrib.metaflow.interface import VARIABLE
 from tidegate.errors import StepFailed

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tidegate.author.component import REGISTRAR
+from tidegate.author.command import REGISTRAR
 from tidegate.engines.argo.needs import Needs
 from tidegate.engines.argo.pod import FOLDER
 from tidegate.engines.argo.settings import ArgoSettings
@@ -21,7 +21,7 @@ from tidegate.errors import DefinitionError
 from tidegate.ir.placeholder import Placeholder, Template, Text, parse
 from tidegate.plan.model import Container, Executor, FinalStatus, Importer, Retry, Task
 
-LAUNCHER = ["python", "-m", "tidegate.engines.argo.launcher"]
+LAUNCHER, SIDECAR, LAST = (f"tidegate.engines.argo.{name}" for name in ("launcher", "beside", "end"))
 BESIDE = "tidegate-beside"
 SHIM = f"{FOLDER}/bin/shim"
 # An image whose command is a shell or Python has one: that waits until the sidecar has brought the shim, for as long as
@@ -140,12 +140,12 @@ def _env(task: Task, outputs: Mapping[str, Any], *, arguments: bool) -> list[dic
 
 
 def ours(
-    settings: ArgoSettings, image: str, env: list[dict[str, Any]], part: str = "", secret: str = ""
+    settings: ArgoSettings, image: str, env: list[dict[str, Any]], program: str = LAUNCHER, secret: str = ""
 ) -> dict[str, Any]:
-    """A container with the launcher in it, which may use the store."""
+    """A container with a program of ours in it, which may use the store."""
     return {
         "image": image,
-        "command": [*LAUNCHER, *([part] if part else [])],
+        "command": ["python", "-m", program],
         "env": env,
         "envFrom": [{"secretRef": {"name": secret or settings.store_secret}}],
     }
@@ -209,7 +209,7 @@ def _install(settings: ArgoSettings) -> dict[str, Any]:
 
 
 def _beside(settings: ArgoSettings, env: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"name": BESIDE, **confined(ours(settings, settings.image, env, "beside"))}
+    return {"name": BESIDE, **confined(ours(settings, settings.image, env, SIDECAR))}
 
 
 def confined(container: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from tidegate.engines.argo.cluster import NODE_ANNOTATION, POD, RUN_LABEL, WORKF
 from tidegate.engines.argo.container import BESIDE
 from tidegate.engines.argo.follow import Follower, from_argo
 from tidegate.engines.argo.outcome import Ended, outcome
+from tidegate.engines.argo.pod import STATES
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.stuck import hopeless, waiting
 from tidegate.engines.base import Arguments
@@ -160,7 +161,7 @@ class _Watch:
             while True:
                 try:
                     if phase := self._watch(follower if self.engine.logs else None):
-                        return self.outcome(nodes.STATES.get(phase, FAILED))
+                        return self.outcome(STATES.get(phase, FAILED))
                     unreachable = 0.0
                 except ClusterError as e:
                     unreachable = unreachable or self.engine.clock()

@@ -12,9 +12,9 @@ from typing import Any
 
 from tidegate.engines.argo import stuck
 from tidegate.engines.argo.cluster import Object
-from tidegate.plan.events import FAILED, RUNNING, SUCCEEDED
+from tidegate.engines.argo.pod import STATES
+from tidegate.plan.events import RUNNING
 
-STATES = {"Succeeded": SUCCEEDED, "Failed": FAILED, "Error": FAILED, "Running": RUNNING}
 OTHER, TERMINATED, KILLED = "pod-failed", "step-terminated", "pod-killed"
 STEP_TIMEOUT, RUN_TIMEOUT = "step-timeout", "run-timeout"
 _ROUNDED_SECONDS = 2  # Argo gives a pod what the run has left in whole seconds, and keeps times in such

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from tidegate.engines.argo.cluster import WORKFLOW, Cluster, Object
-from tidegate.engines.argo.nodes import STATES
+from tidegate.engines.argo.pod import STATES
 from tidegate.engines.argo.workflow import SCHEDULE_LABEL
 from tidegate.engines.schedule import Past
 from tidegate.errors import Damaged, NotFound

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tidegate.plan.events import FAILED, RUNNING, SUCCEEDED
+
+STATES = {"Succeeded": SUCCEEDED, "Failed": FAILED, "Error": FAILED, "Running": RUNNING}  # by Argo's words
 FOLDER = "/tidegate"
 PLAN = "/tidegate-plan/plan"
 SHIM = "/opt/tidegate/shim"

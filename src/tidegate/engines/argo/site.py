@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.engines.argo.argument import parsed, referenced
-from tidegate.engines.argo.nodes import STATES
 from tidegate.engines.argo.packed import Packed, unpack
-from tidegate.engines.argo.pod import Pod
+from tidegate.engines.argo.pod import STATES, Pod
 from tidegate.engines.argo.trace import trace
 from tidegate.engines.base import Arguments, check_arguments
 from tidegate.engines.graph import Ready

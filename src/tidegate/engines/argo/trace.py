@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from tidegate.engines.base import Arguments
@@ -59,21 +58,29 @@ def trace(
     """
     graph = Graph(narrowed(plan, path, statuses), arguments, context)
     graph.start()
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        while graph.ready:
-            waiting, graph.ready = graph.ready, []
-            if found := next((r for r in waiting if r.path == path), None):
-                return found
-            wanted = [r for r in waiting if _may_matter(r.path, path)]
-            read = dict(zip([r.id for r in wanted], pool.map(lambda r: records(r.path), wanted), strict=True))
-            for ready in waiting:
-                _finish(graph, ready, read.get(ready.id))
+    while graph.ready:
+        waiting, graph.ready = graph.ready, []
+        if found := next((r for r in waiting if r.path == path), None):
+            return found
+        read = _records_of([r for r in waiting if _may_matter(r.path, path)], records)
+        for ready in waiting:
+            _finish(graph, ready, read.get(ready.id))
     error = next((e.error for e in graph.ended if e.path == path and e.error), None)
     raise StepFailed(
         str(error["message"]) if error else f"nothing in the plan leads to the step {path!r}",
         allowed=str((error or {}).get("allowed", "")),
         code=str(error["code"]) if error else "step-unknown",
     )
+
+
+def _records_of(wanted: Sequence[Ready], records: Records) -> dict[int, StepRecord | None]:
+    """The records of steps by their nodes, many at a time."""
+    if len(wanted) < 2:
+        return {r.id: records(r.path) for r in wanted}
+    from concurrent.futures import ThreadPoolExecutor  # brings logging, which a step after one other need not wait for
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip([r.id for r in wanted], pool.map(lambda r: records(r.path), wanted), strict=True))
 
 
 def _finish(graph: Graph, ready: Ready, record: StepRecord | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from tidegate.cron import Cron
 from tidegate.engines.argo.argument import argument
 from tidegate.engines.argo.cluster import PIPELINE_LABEL, label
-from tidegate.engines.argo.container import MOUNTS, RESTRICTED, confined, ours
+from tidegate.engines.argo.container import LAST, MOUNTS, RESTRICTED, confined, ours
 from tidegate.engines.argo.packed import Packed, pack
 from tidegate.engines.argo.settings import ArgoSettings
 from tidegate.engines.argo.templates import ENTRYPOINT, build_templates
@@ -188,5 +188,5 @@ def _end(settings: ArgoSettings, *, arguments: bool) -> dict[str, Any]:
     env = {"TIDEGATE_RUN_ID": "{{workflow.name}}", "TIDEGATE_PHASE": "{{workflow.status}}"}
     if arguments:
         env["TIDEGATE_ARGUMENTS"] = "{{workflow.parameters}}"
-    container = confined(ours(settings, settings.image, [{"name": n, "value": v} for n, v in env.items()], "end"))
+    container = confined(ours(settings, settings.image, [{"name": n, "value": v} for n, v in env.items()], LAST))
     return {"name": END, "container": container}

@@ -13,7 +13,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from tidegate.author.component import COMMAND, REGISTRAR
+from tidegate.author.command import COMMAND, REGISTRAR
 from tidegate.engines.kfp.settings import KfpSettings
 from tidegate.plan.build import digest
 
