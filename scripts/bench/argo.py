@@ -1,9 +1,10 @@
 """tidegate on Argo beside bare Argo Workflows of the same images, on a cluster, in one go.
 
 Needs what ``tidegate run --engine argo`` needs: KUBECONFIG, TIDEGATE_STORE, images.lock, and docs/argo.md's namespace.
-Bare workflows run in the same namespace, with the same accounts and limits, and without anything of ours inside.
+Bare workflows run in the same namespace, with the same accounts and limits, and without anything of ours inside. Their
+command does nothing. So does the component beside it: it is of a project made for that, whose image is pushed to REGISTRY.
 
-    argo.py [-n 3] [--only sizes|iris|one|wide] [--out docs/benchmarks-argo.md]
+    argo.py --push REGISTRY [--base REF] [-n 3] [--only sizes|iris|one|wide] [--out docs/benchmarks-argo.md]
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import argparse
 import copy
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -48,11 +51,21 @@ def work():
 """
 OURS = """
 from kfp import dsl
-from components.champion.component import champion
+from components.nothing.component import nothing
 
 def work():
-    return champion(name="nobody")
+    return nothing()
 """
+NOTHING = '''"""Do nothing."""
+
+import tidegate
+
+
+@tidegate.component(image="train")
+def nothing() -> int:
+    """Return 0."""
+    return 0
+'''
 PIPELINE = """
 @dsl.pipeline(name="trivial")
 def trivial():
@@ -65,23 +78,47 @@ def trivial():
 """
 
 
+Row = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and how often is measured.
+
+    Attributes:
+        cluster: it.
+        settings: names there.
+        project: has the component that does nothing, and its image.
+        n: how often.
+    """
+
+    cluster: Cluster
+    settings: ArgoSettings
+    project: Path
+    n: int
+
+    def kinds(self) -> list[tuple[str, str, str]]:
+        """What runs beside bare pods: whose it is, its source, its image."""
+        train = read_lock(self.project).image("train")
+        return [("of ours", OURS, train), ("of somebody else", FOREIGN, self.settings.image)]
+
+
 def main() -> int:
     """Measure and print; with ``--out`` also write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--push", metavar="REGISTRY", help="where the image of the component that does nothing goes")
+    parser.add_argument("--base", metavar="REF", help="the image that it is built upon, over every setting")
     parser.add_argument("-n", type=int, default=3)
     parser.add_argument("--wide", type=int, default=50)
     parser.add_argument("--only", choices=("sizes", "iris", "one", "wide"))
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    if not args.push and args.only not in ("sizes", "iris"):
+        parser.error("--push REGISTRY: an image of the component that does nothing has to be somewhere")
     settings = argo_settings(read_project(ROOT))
     cluster = open_cluster(settings.context)
-    parts: dict[str, Callable[[], list[tuple[str, str, str]]]] = {
-        "sizes": lambda: sizes(settings),
-        "iris": lambda: iris(cluster, settings),
-        "one": lambda: one(cluster, settings, args.n),
-        "wide": lambda: wide(cluster, settings, args.wide, args.n),
-    }
-    rows = [row for name, part in parts.items() if args.only in (None, name) for row in part()]
+    with tempfile.TemporaryDirectory() as folder:
+        rows = measured(Bench(cluster, settings, Path(folder), args.n), args)
     text = "\n".join(["| what | measured | goal |", "|---|---|---|", *(f"| {' | '.join(r)} |" for r in rows)])
     print(text)
     if args.out:
@@ -89,6 +126,29 @@ def main() -> int:
             f"{HEAD.format(load=os.getloadavg()[0], cores=os.cpu_count(), requeue=requeue(cluster))}\n{text}\n"
         )
     return 0
+
+
+def measured(bench: Bench, args: argparse.Namespace) -> list[Row]:
+    """What was asked for, row by row."""
+    if args.only not in ("sizes", "iris"):
+        make_project(bench.project, args.push, args.base)
+    parts: dict[str, Callable[[], list[Row]]] = {
+        "sizes": lambda: sizes(bench.settings),
+        "iris": lambda: iris(bench.cluster, bench.settings),
+        "one": lambda: one(bench),
+        "wide": lambda: wide(bench, args.wide),
+    }
+    return [row for name, part in parts.items() if args.only in (None, name) for row in part()]
+
+
+def make_project(folder: Path, registry: str, base: str | None) -> None:
+    """Make a project of one component that does nothing, with the environments of this one, and push its image."""
+    for name in ("pyproject.toml", "images"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+        copy(ROOT / name, folder / name)
+    (folder / "components/nothing").mkdir(parents=True)
+    (folder / "components/nothing/component.py").write_text(NOTHING)
+    tidegate("images", "build", "train", "--push", registry, *(["--base", base] if base else []), project=folder)
 
 
 HEAD = """# Argo: tidegate beside bare workflows
@@ -106,7 +166,7 @@ def requeue(cluster: Cluster) -> str:
     return str(said.get("DEFAULT_REQUEUE_TIME", "10s, its default,")) if found else "something unknown"
 
 
-def sizes(settings: ArgoSettings) -> list[tuple[str, str, str]]:
+def sizes(settings: ArgoSettings) -> list[Row]:
     """Compiled YAML against the IR it came from."""
     found = []
     for name in ("iris", "fraud", "sentiment"):
@@ -117,13 +177,16 @@ def sizes(settings: ArgoSettings) -> list[tuple[str, str, str]]:
     return found
 
 
-def tidegate(*words: str) -> str:
-    """Run the command line; return what it says."""
+def tidegate(*words: str, project: Path = ROOT, **env: str) -> str:
+    """Run the command line in a project; return what it says."""
     command = [sys.executable, "-m", "tidegate", *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(command, cwd=project, env={**os.environ, **env}, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)}: {done.stderr}")
+    return done.stdout
 
 
-def iris(cluster: Cluster, settings: ArgoSettings) -> list[tuple[str, str, str]]:
+def iris(cluster: Cluster, settings: ArgoSettings) -> list[Row]:
     """The iris pipeline: pods a task, fresh and from the cache."""
     rows = []
     for how, flags in (("fresh", ["--no-cache"]), ("cached", [])):
@@ -179,48 +242,45 @@ def seconds(node: Mapping[str, Any]) -> float:
     return (end - start).total_seconds()
 
 
-def one(cluster: Cluster, settings: ArgoSettings, n: int) -> list[tuple[str, str, str]]:
+def one(bench: Bench) -> list[Row]:
     """A trivial task beside a bare one of the same image: chains, in turn, since Argo counts whole seconds."""
-    train = read_lock(ROOT).image("train")
-    kinds = {"of ours": (OURS, train), "of somebody else": (FOREIGN, settings.image)}
     rows = []
-    for kind, (work, image) in kinds.items():
+    for kind, work, image in bench.kinds():
         times: dict[str, list[float]] = {"bare": [], "here": []}
-        for i in range(n):
+        for i in range(bench.n):
             body = bare(f"bare-{stamp()}-{i}", image, LENGTH, chained=True)
-            times["bare"].append(submitted(cluster, settings, body) / LENGTH)
-            times["here"].append(trivial(cluster, settings, work, LENGTH, chained=True) / LENGTH)
+            times["bare"].append(submitted(bench.cluster, bench.settings, body) / LENGTH)
+            times["here"].append(trivial(bench, work, LENGTH, chained=True) / LENGTH)
         plain, mine = statistics.median(times["bare"]), statistics.median(times["here"])
-        text = f"{mine - plain:+.2f} s (bare {plain:.2f} s; {n} chains of {LENGTH} each)"
+        text = f"{mine - plain:+.2f} s (bare {plain:.2f} s; {bench.n} chains of {LENGTH} each)"
         rows.append((f"a trivial task {kind} over a bare one", text, "≤ 0.5 s"))
     return rows
 
 
-def wide(cluster: Cluster, settings: ArgoSettings, count: int, n: int) -> list[tuple[str, str, str]]:
+def wide(bench: Bench, count: int) -> list[Row]:
     """Many tasks at once, ours beside bare ones of the same image, in turn; the first round only brings the images."""
-    kinds = {"of ours": (OURS, read_lock(ROOT).image("train")), "of somebody else": (FOREIGN, settings.image)}
     rows = []
-    for kind, (work, image) in kinds.items():
+    for kind, work, image in bench.kinds():
         times: dict[str, list[float]] = {"bare": [], "here": []}
-        for i in range(n + 1):
+        for i in range(bench.n + 1):
             body = bare(f"bare-{stamp()}-wide-{i}", image, count, chained=False)
-            times["bare"].append(submitted(cluster, settings, body))
-            times["here"].append(trivial(cluster, settings, work, count, chained=False))
+            times["bare"].append(submitted(bench.cluster, bench.settings, body))
+            times["here"].append(trivial(bench, work, count, chained=False))
             print(f"{kind}, round {i}: bare {times['bare'][-1]:.0f} s, here {times['here'][-1]:.0f} s", file=sys.stderr)
         plain, mine = (statistics.median(t[1:]) for t in times.values())
-        text = f"{mine:.0f} s, bare {plain:.0f} s: {mine / plain:.2f} (medians of {n})"
+        text = f"{mine:.0f} s, bare {plain:.0f} s: {mine / plain:.2f} (medians of {bench.n})"
         rows.append((f"{count} tasks at once {kind}", text, "≤ 1.2"))
     return rows
 
 
-def trivial(cluster: Cluster, settings: ArgoSettings, work: str, count: int, *, chained: bool) -> float:
+def trivial(bench: Bench, work: str, count: int, *, chained: bool) -> float:
     """Tasks through tidegate: inputs brought, outputs kept, a record written; return the workflow's seconds."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "trivial.py"
-        file.write_text((work + PIPELINE).format(image=settings.image, count=count, chained=chained))
-        said = tidegate("run", str(file), *ON_ARGO, "--no-cache")
+    file = bench.project / "trivial.py"
+    file.write_text((work + PIPELINE).format(image=bench.settings.image, count=count, chained=chained))
+    env = {"TIDEGATE_ARGO_IMAGE": bench.settings.image}
+    said = tidegate("run", str(file), *ON_ARGO, "--no-cache", project=bench.project, **env)
     name = said.split("run ")[-1].split()[0]
-    found = cluster.find(WORKFLOW, name, settings.namespace) or {}
+    found = bench.cluster.find(WORKFLOW, name, bench.settings.namespace) or {}
     return seconds(found["status"]["nodes"][name])
 
 

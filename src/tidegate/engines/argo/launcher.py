@@ -25,6 +25,13 @@ from tidegate.store.patient import PatientStore
 def launch(part: Callable[[Site], int]) -> NoReturn:
     """Do one container's part of a step, and end the process with its exit code."""
     try:
+        if words := sys.argv[1:]:
+            raise ConfigError(
+                f"the pod's program is given {' '.join(words)!r}",
+                allowed="Nothing: a Workflow that says more is of another version than its image.",
+                hint="Compile the pipeline again.",
+                code="argo-version",
+            )
         code = part(Site(read_pod(), PatientStore(open_store(_store_uri()))))
     except TidegateError as e:
         code = say(e)
