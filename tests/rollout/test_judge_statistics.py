@@ -14,6 +14,7 @@ from tidegate.rollout.router import LATENCY_EDGES
 
 MANY = 400 if LONG else 30
 RULES = Rules(alpha=0.01)
+EVEN = Weights(500, 500)
 
 
 def found(world: World, *, seconds: float = 30, after: float = 0, seed: int = 1, **how: object) -> Outcome:
@@ -199,23 +200,58 @@ def test_what_is_simulated_is_what_is_judged() -> None:
     counts = np.zeros((3, 3), dtype=int)
     scores, latency = np.zeros((3, 10), dtype=int), np.zeros((3, len(LATENCY_EDGES) + 1), dtype=int)
     latency += settled  # enough for the edge and the ranks to be chosen at the first look
-    counts[:, 0] += 1000
-    scores += 100
+    counts[:, 0] += 10_000
+    scores += 1000
     judged = judge.look(judged, _seen(0.5, counts, latency, scores))
     for tenth in range(6, 40):
-        events, _ = traffic.events(rng, World(errors=0.002, refused=0.02, other_refused=0.02), 0.1, 1)
+        events, _ = traffic.events(rng, World(errors=0.002, refused=0.01, other_refused=0.01), 0.1, 1)
         _count(counts, latency, scores, events)
         judged = judge.look(judged, _seen(tenth / 10, counts, latency, scores))
+        arrays[judgement.WHOLE] = replace(arrays[judgement.WHOLE], gains=judged.wealth[judgement.WHOLE].gains)
         arrays = {n: traffic.wealth.after(w, events[n], tenth / 10) for n, w in arrays.items()}
     assert judged.verdict not in (ALARM, HEALTHY)
     assert judged.wealth["latency"].sums == pytest.approx(arrays["latency"].sums[0])
     assert judged.wealth[judgement.WHOLE].sums == pytest.approx(arrays[judgement.WHOLE].sums[0])
     assert judged.wealth["latency bound"].sums == pytest.approx(arrays["latency bound"].sums[0])
-    first = np.array([1000.0, 0.0, 0.0])
+    first = np.array([10_000.0, 0.0, 0.0])
     for test in judgement.RATES:
         bound = judgement.BOUND[test]
         assert judged.wealth[bound].sums == pytest.approx(arrays[bound].sums[0] + judged.wealth[bound].gains @ first)
         assert judged.wealth[test].sums == pytest.approx(arrays[test].sums[0])
+
+
+@pytest.mark.parametrize(("slower", "factor"), [(1.0, 3.0), (1.0, 0.3), (1.2, 3.0), (1.2, 0.3)])
+def test_ranks_follow_the_control_when_traffic_becomes_slower_or_quicker(slower: float, factor: float) -> None:
+    """By its first 100 answers alone an equal canary would be taken back, or a slow one never found."""
+    for seed in range(3):
+        alarms = _alarms(World(slower=slower, median=2000 * factor, weights=EVEN), seed)
+        assert not alarms if slower == 1.0 else 5 < alarms[0] < 15
+
+
+@pytest.mark.parametrize("theirs", [0.05, 0.2])
+def test_a_canary_that_answers_what_its_control_refuses_is_not_slow_for_that(theirs: float) -> None:
+    for seed in range(3):
+        assert not _alarms(World(median=6000, other_refused=theirs, weights=EVEN), seed)
+
+
+def _alarms(world: World, seed: int, seconds: float = 60) -> list[float]:
+    """When the judge gives an alarm in a world that follows on five seconds of the usual one, looked at every 0.1 s."""
+    rng, judged, found = np.random.default_rng(seed), judge.begin(RULES, EVEN), []
+    arms = [Arm(latency=(0,) * (len(LATENCY_EDGES) + 1))] * 2
+    for tenth in range(1, round(10 * seconds)):
+        present = world if tenth > 50 else World(weights=EVEN)
+        rates, shares = (present.refused, present.other_refused), present.latency()
+        arms = [_after(rng, *each) for each in zip(arms, rates, shares, strict=True)]
+        judged = judge.look(judged, Look(tenth / 10, *arms))
+        found += [tenth / 10] if judged.verdict == ALARM else []
+    return found
+
+
+def _after(rng: np.random.Generator, arm: Arm, refused: float, shares: np.ndarray) -> Arm:
+    requests = int(rng.poisson(50))
+    more = int(rng.binomial(requests, refused))
+    latency = np.array(arm.latency) + rng.multinomial(requests - more, shares)
+    return replace(arm, requests=arm.requests + requests, refused=arm.refused + more, latency=tuple(latency.tolist()))
 
 
 def _count(counts: np.ndarray, latency: np.ndarray, scores: np.ndarray, events: dict) -> None:
@@ -223,8 +259,9 @@ def _count(counts: np.ndarray, latency: np.ndarray, scores: np.ndarray, events: 
     refused, others_refused = events["refusals"][0]
     mine, theirs = events["predictions"][0][:10], events["predictions"][0][10:]
     counts[0] += (well + failed, failed, refused)
-    counts[1] += (theirs.sum() + others + others_refused, others, others_refused)
-    counts[2] += (events[judgement.WIDE][0][10:].sum() - theirs.sum(), 0, 0)
+    counts[1] += (theirs.sum(), 0, 0)
+    left = events[judgement.WIDE][0][10:].sum() - theirs.sum()  # errors and refusals of both others are known together
+    counts[2] += (left + others + others_refused, others, others_refused)
     latency[:2] += events[judgement.WHOLE][0].reshape(2, -1)
     scores[0] += mine
     scores[1] += theirs

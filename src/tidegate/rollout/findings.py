@@ -41,7 +41,8 @@ def _alarms(judgement: Judgement, now: Mapping[str, float]) -> list[Finding]:
 def _compared(judgement: Judgement) -> dict[str, str]:
     rules, pool, seen = judgement.rules, pooled(judgement.seen), judgement.seen
     fast, slow, control_fast, control_slow = judgement.answered
-    mine = seen.canary
+    mine, tolerance = seen.canary, rules.latency_tolerance
+    whole = 1.25**tolerance - 1  # where times vary much; less where they do not
     errors = f"{_rate(mine.errors, mine.requests)}, the control's {_rate(pool.errors, pool.requests)}"
     refused = f"{_rate(mine.refused, mine.requests)}, the control {_rate(pool.refused, pool.requests)}"
     late = f"the canary's {_rate(slow, fast + slow)}, the control's {_rate(control_slow, control_fast + control_slow)}"
@@ -49,7 +50,7 @@ def _compared(judgement: Judgement) -> dict[str, str]:
     return {
         "errors": f"the canary's error rate is {errors} (tolerance {rules.error_tolerance:.0%})",
         "refusals": f"the canary refuses (4xx) {refused} (tolerance {rules.error_tolerance:.0%})",
-        "latency": f"slow answers: {late}; all: {_longer(seen)} (tolerance {rules.latency_tolerance:.0%})",
+        "latency": f"slow answers: {late} (tolerance {tolerance:.0%}); all: {_longer(seen)} (tolerance some {whole:.0%})",
         "predictions": f"{rows} (tolerance {rules.prediction_tolerance:.0%})",
     }
 

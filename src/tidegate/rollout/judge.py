@@ -24,9 +24,11 @@ Rules:
   its predictions are spread as the table from the gate makes of the control's predictions of this moment, each bin
   within ``prediction_tolerance`` and what the table itself may be wrong by.
 * The 95th percentile is the edge of the histogram that is nearest to it in the control's first ``SETTLE`` answers; it is
-  not changed in the step, and only later answers count. So it is with the ranks of the bins, by which all answers are
-  compared. What counts of latency is the mean of both wealths: the one sees what is slow now and then, the other what
-  is always a little slower, which where times vary much is hardly seen among the slowest (ADR 0011).
+  not changed in the step, and only later answers count. All answers are compared by ranks: those of the control's latest
+  ``LATEST`` answers up to the look before, and only while both arms answer as many of their requests, to ``ALIKE``, up
+  to it: an arm that fails what takes long is quicker for that. What counts of latency is the mean of both wealths: the
+  one sees what is slow now and then, the other what is always a little slower, which where times vary much is hardly
+  seen among the slowest (ADR 0011).
 * At one look the logarithm of a wealth on latency or predictions grows by ``BURST`` at most: answers are slow in bursts
   when a process waits for the machine, in either arm, and rows of one request are alike. One burst is no evidence.
   Looks 0.1 s apart are assumed; errors and refusals have no such limit.
@@ -89,7 +91,7 @@ from tidegate.rollout.router import LATENCY_EDGES
 from tidegate.rollout.wealth import Wealth, after
 from tidegate.rollout.wealth import begin as stake
 
-SETTLE, BURST, ALIKE = 100, 1.0, 0.02
+SETTLE, LATEST, BURST, ALIKE = 100, 1000, 1.0, 0.02
 ENOUGH = 40  # requests that an arm must have been expected to get before their absence says something
 
 
@@ -154,13 +156,14 @@ def _wealth(judgement: Judgement) -> dict[str, Wealth]:
     return made
 
 
-def of_all_answers(judgement: Judgement, control: Sequence[int]) -> dict[str, Wealth]:
-    """Return the wealth of bets on all answers, whose ranks are those of the control's answers so far."""
+def of_all_answers(judgement: Judgement, control: Sequence[int] | np.ndarray) -> dict[str, Wealth]:
+    """Return the wealth of bets on all answers, which from now on go by the ranks of these answers of the control."""
     rules, weights = judgement.rules, judgement.weights
     if not weights.is_even:
         return {}
     gains = bets.slower(weights.canary / weights.control, rules.latency_tolerance, np.array(control, dtype=float))
-    return {WHOLE: _even(gains, rules.horizon, BURST)}
+    before = judgement.wealth.get(WHOLE)
+    return {WHOLE: replace(before, gains=gains) if before else _even(gains, rules.horizon, BURST)}
 
 
 def _of_predictions(judgement: Judgement, odds: float) -> Wealth:
@@ -190,14 +193,21 @@ def _even(gains: np.ndarray, horizon: float = 0.0, cap: float = math.inf) -> Wea
 
 def _grown(judgement: Judgement, seen: Look) -> Judgement:
     """Let all bets see what came since the last look."""
-    edge = judgement.edge
+    edge, usual = judgement.edge, judgement.usual
     events = {n: e for n, e in _events(judgement, seen).items() if n in judgement.wealth}
-    wealth = {n: after(w, events[n], seen.seconds) if n in events else w for n, w in judgement.wealth.items()}
+    wealth = judgement.wealth | (of_all_answers(judgement, usual) if WHOLE in events and usual.any() else {})
+    wealth = {n: after(w, events[n], seen.seconds) if n in events else w for n, w in wealth.items()}
     answered = judgement.answered if edge is None else judgement.answered + _slow(judgement, seen, edge)
     if edge is None and sum(seen.control.latency) >= SETTLE:
         edge = percentile(seen.control.latency)
         wealth |= of_all_answers(judgement, seen.control.latency)
-    return replace(judgement, wealth=wealth, seen=seen, edge=edge, answered=answered)
+    usual = _remembered(usual, _answers(judgement, seen)[1])
+    return replace(judgement, wealth=wealth, seen=seen, edge=edge, answered=answered, usual=usual)
+
+
+def _remembered(usual: np.ndarray, more: np.ndarray) -> np.ndarray:
+    """The control's latest answers by the time they took, ``LATEST`` or so of them."""
+    return np.asarray(usual * max(0.0, 1 - more.sum() / LATEST) + more)
 
 
 def _events(judgement: Judgement, seen: Look) -> dict[str, np.ndarray]:
@@ -212,7 +222,8 @@ def _events(judgement: Judgement, seen: Look) -> dict[str, np.ndarray]:
     if judgement.edge is not None:
         fast, slow, _, control = _slow(judgement, seen, judgement.edge)
         found |= {"latency": np.array([slow, control]), "latency bound": np.array([fast, slow, control])}
-        found[WHOLE] = np.concatenate(_answers(judgement, seen))
+        if _answer_alike(before):
+            found[WHOLE] = np.concatenate(_answers(judgement, seen))
     if judgement.table is not None:
         rows, columns = len(judgement.table), len(judgement.table[0])
         mine = _minus(seen.canary.predictions, before.canary.predictions, columns)
@@ -229,6 +240,13 @@ def _alike(before: Look) -> bool:
     stable, baseline = before.stable or Arm(), before.control
     rows, others = sum(stable.predictions) * baseline.requests, sum(baseline.predictions) * stable.requests
     return baseline.requests >= ENOUGH and abs(rows - others) <= ALIKE * others
+
+
+def _answer_alike(before: Look) -> bool:
+    """Whether canary and control answered alike many of their requests, so that their answers are of alike requests."""
+    canary, control = before.canary, before.control
+    mine, theirs = sum(canary.latency) * control.requests, sum(control.latency) * canary.requests
+    return abs(mine - theirs) <= ALIKE * canary.requests * control.requests
 
 
 def _slow(judgement: Judgement, seen: Look, edge: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tidegate.registry.gate import Finding
 from tidegate.rollout import bets
+from tidegate.rollout.router import LATENCY_EDGES
 from tidegate.rollout.wealth import Wealth
 
 CONTINUE, ALARM, HEALTHY = "continue", "alarm", "healthy"
@@ -123,6 +124,7 @@ class Judgement:
     missing_since: float | None = None
     edge: int | None = None
     answered: np.ndarray = field(default_factory=lambda: np.zeros(4))
+    usual: np.ndarray = field(default_factory=lambda: np.zeros(len(LATENCY_EDGES) + 1))
 
 
 def share(rules: Rules, begun: int) -> float:

@@ -223,7 +223,8 @@ def _judgement_json(made: Judgement) -> dict[str, Any]:
     same = {name: getattr(made, name) for name in ("alphas", "table", "verdict", "missing_since", "edge")}
     wealth = {name: {f.name: _packed(getattr(w, f.name)) for f in fields(w)} for name, w in made.wealth.items()}
     findings = [f.as_json() for f in made.findings]
-    return {**said, **same, "wealth": wealth, "answered": _packed(made.answered), "findings": findings}
+    return {**said, **same, "wealth": wealth, "answered": _packed(made.answered), "usual": _packed(made.usual),
+            "findings": findings}  # fmt: skip
 
 
 def _judgement(body: Mapping[str, Any]) -> Judgement:
@@ -242,6 +243,7 @@ def _judgement(body: Mapping[str, Any]) -> Judgement:
         body["missing_since"],
         body["edge"],
         _unpacked(body["answered"]),
+        **({"usual": _unpacked(body["usual"])} if "usual" in body else {}),  # a journal of an older tidegate has none
     )
 
 
