@@ -144,8 +144,8 @@ def measured(bench: Bench, args: argparse.Namespace) -> list[Row]:
 def make_project(folder: Path, registry: str, base: str | None) -> None:
     """Make a project of one component that does nothing, with the environments of this one, and push its image."""
     for name in ("pyproject.toml", "images"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
-        copy(ROOT / name, folder / name)
+        bring = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+        bring(ROOT / name, folder / name)
     (folder / "components/nothing").mkdir(parents=True)
     (folder / "components/nothing/component.py").write_text(NOTHING)
     tidegate("images", "build", "train", "--push", registry, *(["--base", base] if base else []), project=folder)
@@ -182,7 +182,7 @@ def tidegate(*words: str, project: Path = ROOT, **env: str) -> str:
     command = [sys.executable, "-m", "tidegate", *words]
     done = subprocess.run(command, cwd=project, env={**os.environ, **env}, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"{' '.join(words)}: {done.stderr}")
+        raise SystemExit(f"{' '.join(words)}: {done.stdout}{done.stderr}")
     return done.stdout
 
 

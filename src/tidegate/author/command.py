@@ -3,6 +3,5 @@
 COMMAND = ("python", "-m", "tidegate.author.step")
 ERROR_FILE = "error.json"  # beside the executor's output file: why a step failed
 REGISTRAR = "TIDEGATE_REGISTRAR"  # an environment variable that a component has which may write the registry
-LOADER = (
-    "TIDEGATE_LOADER"  # an environment variable of a component in a script; its module has ``load(name) -> function``
-)
+# an environment variable of a component in a script: a module that has ``load(name) -> function``
+LOADER = "TIDEGATE_LOADER"

@@ -64,8 +64,8 @@ def command() -> None:
               help="How much higher than the control's its error rate may be, and its share of 4xx by twice that; "
                    "the policy's by default.")  # fmt: skip
 @click.option("--latency-tolerance", type=float, metavar="SHARE",
-              help="How many more slow answers it may give, such as 0.25, and how many of its answers may be a quarter "
-                   "slower; the policy's by default.")  # fmt: skip
+              help="How many more slow answers it may give, such as 0.25; all of them together may be slower by that part "
+                   "of 25 %. The policy's by default.")  # fmt: skip
 @click.option("--rate", type=click.FloatRange(1e-6), metavar="N", help="Requests a second to expect; else measured.")
 @click.option("--again", is_flag=True, help="Also a version that was taken back the last time.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, and end.")
