@@ -18,6 +18,7 @@ from tidegate.rollout import state as machine
 from tidegate.rollout import trial as trials
 from tidegate.rollout.controller import Controller, Seams
 from tidegate.rollout.journal import STATE, Journal
+from tidegate.rollout.judgement import WHOLE
 from tidegate.rollout.memory import Behaviour, MemoryFront
 from tidegate.rollout.recorder import Background, LedgerRecorder
 from tidegate.rollout.state import ROUND, Order, Plan, Target
@@ -239,6 +240,19 @@ def test_a_journal_of_a_tidegate_that_counted_no_refusals_begins_its_step_again_
     assert read.history == judge.then(trial.judgement)
     assert {*read.judgement.wealth} >= {"refusals", "refusal bound"}
     assert 0 < read.counts.tally("canary").requests < trial.counts.tally("canary").requests
+
+
+def test_a_journal_of_a_tidegate_that_compared_the_slowest_answers_only_goes_on_with_them() -> None:
+    controller, now = played(60)
+    older = json.loads(json.dumps(trials.as_json(controller.trial)))
+    del older["judgement"]["usual"], older["judgement"]["wealth"][WHOLE]
+    read = trials.from_json(older)
+    now[0] += 0.25
+    read = trials.after(read, controller.state, controller.seams.router.observe(), {}, 0.25)
+    assert controller.trial.judgement
+    assert read.judgement
+    assert {*read.judgement.wealth} == {*controller.trial.judgement.wealth} - {WHOLE}
+    assert read.judgement.seen.canary.requests > controller.trial.judgement.seen.canary.requests
 
 
 @pytest.mark.parametrize("spoil", [b"", b"x", b"{}", None])
