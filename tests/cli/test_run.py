@@ -200,6 +200,21 @@ def test_a_pipeline_that_raises_while_tracing_names_its_line(project: Path, text
     assert len(said.err.splitlines()) <= 5
 
 
+def test_a_kfp_that_cannot_be_imported_is_told_like_any_mistake(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    site = tmp_path_factory.mktemp("other") / "site-packages"
+    (site / "kfp").mkdir(parents=True)
+    (site / "kfp" / "__init__.py").write_text("raise RuntimeError('protobuf is too old')\n")
+    path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+    said = tidegate(project, "compile", "pipeline.py", "--to", "ir", env={"PYTHONPATH": path})
+    assert said.code == 2
+    assert "RuntimeError while reading the pipeline" in said.err
+    assert "pipeline.py:2: protobuf is too old" in said.err
+    (project / "pipeline.py").write_text("x = 1\n")
+    assert tidegate(project, "compile", "pipeline.py", "--to", "ir", env={"PYTHONPATH": path}).code == 2
+
+
 def test_parameters_come_from_a_file_and_flags_come_first(project: Path) -> None:
     (project / "p.yaml").write_text("n: 5\ntext: ab\n")
     (project / "p.json").write_text('{"n": 5}')

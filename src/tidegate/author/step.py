@@ -24,7 +24,7 @@ from typing import Any
 
 from tidegate.author.command import ERROR_FILE, LOADER
 from tidegate.author.frames import is_machinery
-from tidegate.author.quick_kfp import import_kfp
+from tidegate.author.quick_kfp import import_kfp_quickly
 from tidegate.errors import CodeMismatch, DefinitionError, TidegateError
 from tidegate.project import find_root
 
@@ -139,7 +139,7 @@ def _with_dsl_if_needed(load: Callable[[], Any]) -> Any:
     for name in {m for m in sys.modules if m.partition(".")[0] == "kfp" or (m not in before and _is_first_party(m))}:
         sys.modules.pop(name, None)
     os.environ.pop("_KFP_RUNTIME", None)
-    import_kfp()
+    import_kfp_quickly()
     return load()
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from tidegate.author.bytecode import forget
 from tidegate.author.closure import closure
-from tidegate.author.quick_kfp import import_kfp
+from tidegate.author.quick_kfp import import_kfp_quickly
 from tidegate.errors import DefinitionError, NotFound, TidegateError
 from tidegate.project import find_root
 
@@ -154,7 +154,7 @@ def _imported(target: str, file: Path) -> ModuleType:
     if file.suffix == ".py" and stale and getattr(stale, "__file__", None) != str(file.resolve()):
         del sys.modules[module]
     forget(root / f for f in closure(module, root).files)
-    import_kfp()
+    import_kfp_quickly()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning, module=r"kfp\..*|.*pipeline.*")
@@ -189,8 +189,10 @@ def raised(error: BaseException, target: str) -> DefinitionError:
 
 def trace(module: ModuleType, name: str, target: str) -> Definition:
     """Trace the pipeline ``name`` of a module (the only one, when no name is given) with kfp's compiler."""
-    from kfp.dsl.base_component import BaseComponent
-
+    try:
+        from kfp.dsl.base_component import BaseComponent
+    except Exception as e:
+        raise raised(e, target) from e
     pipeline = getattr(module, name, None) if name else _only_pipeline(module, target)
     if not isinstance(pipeline, BaseComponent):
         known = ", ".join(sorted(_pipelines(module))) or "none"
