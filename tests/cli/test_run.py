@@ -1,5 +1,6 @@
 """The command line as a user meets it: real processes, exit codes, one line of JSON, errors that say what to type."""
 
+import gc
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ import pytest
 
 from tests.disks import small_disk
 from tests.servers import create_bucket, free_port, moto
+from tidegate import cli
 from tidegate.store.local import LocalStore
 from tidegate.store.runs import RunRecord, Runs, StepRecord
 
@@ -213,6 +215,12 @@ def test_a_kfp_that_cannot_be_imported_is_told_like_any_mistake(
     assert "pipeline.py:2: protobuf is too old" in said.err
     (project / "pipeline.py").write_text("x = 1\n")
     assert tidegate(project, "compile", "pipeline.py", "--to", "ir", env={"PYTHONPATH": path}).code == 2
+
+
+def test_a_command_called_in_a_process_of_others_leaves_the_garbage_collector_alone() -> None:
+    before, args = gc.get_freeze_count(), ["runs", "--help"]
+    assert cli._main(args) == 0
+    assert gc.get_freeze_count() <= before, "what others hold would never be put away"
 
 
 def test_parameters_come_from_a_file_and_flags_come_first(project: Path) -> None:

@@ -69,8 +69,9 @@ class _Lazy(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
-        gc.freeze()
-        gc.enable()
+        if not gc.isenabled():  # by main: who calls us from a process of theirs goes on collecting what is theirs
+            gc.freeze()
+            gc.enable()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
