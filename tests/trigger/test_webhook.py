@@ -7,6 +7,7 @@ import hmac
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -57,7 +58,7 @@ def one() -> Iterator[Receiving]:
 
 @pytest.fixture
 def hook(one: Receiving) -> Receiving:
-    """A receiver that has given no hint yet; one, for its end takes half a second."""
+    """A receiver that has given no hint yet."""
     one.given.clear()
     return one
 
@@ -169,6 +170,13 @@ def test_callers_who_say_nothing_hold_no_more_than_their_share_and_not_for_long(
         for each in silent:
             each.close()
         wait_until(lambda: hook_answers(hook))
+
+
+def test_a_receiver_ends_at_once() -> None:
+    with receiver("127.0.0.1", 0, SECRET, print) as url:
+        assert Receiving(url, []).call("GET", "/healthz").status == 200  # and now the loop has its half second to wait
+        began = time.monotonic()
+    assert time.monotonic() - began < 0.3
 
 
 def hook_answers(hook: Receiving) -> bool:
