@@ -304,6 +304,20 @@ FAULTS = (
         "tests/rollout/test_judge.py tests/rollout/test_wealth.py tests/rollout/test_judge_statistics.py",
     ),
     Fault(
+        "judge: keep the ranks of the first answers",
+        "rollout/judge.py",
+        "if WHOLE in events and usual.any() else",
+        "if False else",
+        "tests/rollout/test_judge.py tests/rollout/test_wealth.py tests/rollout/test_judge_statistics.py",
+    ),
+    Fault(
+        "judge: compare answers of arms that answer unlike many",
+        "rollout/judge.py",
+        "        if _answer_alike(before):",
+        "        if True:",
+        "tests/rollout/test_judge.py tests/rollout/test_wealth.py tests/rollout/test_judge_statistics.py",
+    ),
+    Fault(
         "bets: let no answer be slower",
         "rollout/bets.py",
         "np.interp(np.arange(len(rank)) + tolerance,",

@@ -231,15 +231,35 @@ def test_ranks_follow_the_control_when_traffic_becomes_slower_or_quicker(slower:
 @pytest.mark.parametrize("theirs", [0.05, 0.2])
 def test_a_canary_that_answers_what_its_control_refuses_is_not_slow_for_that(theirs: float) -> None:
     for seed in range(3):
-        assert not _alarms(World(median=6000, other_refused=theirs, weights=EVEN), seed)
+        assert not _alarms(World(median=20_000, other_refused=theirs, weights=EVEN), seed, ramp=1.15)
 
 
-def _alarms(world: World, seed: int, seconds: float = 60) -> list[float]:
-    """When the judge gives an alarm in a world that follows on five seconds of the usual one, looked at every 0.1 s."""
+@pytest.mark.parametrize(("refused", "is_compared"), [(0.0, True), (0.2, False)])
+def test_all_answers_are_compared_only_while_both_arms_answer_alike_many(refused: float, is_compared: bool) -> None:
+    """Ranks lag behind by a second or two, in which a bet on answers of unlike requests is not fair."""
+    rng, judged, world = np.random.default_rng(1), judge.begin(RULES, EVEN), World(weights=EVEN, other_refused=refused)
+    arms = [Arm(latency=(0,) * (len(LATENCY_EDGES) + 1))] * 2
+    for tenth in range(1, 100):
+        arms = [_after(rng, *each) for each in zip(arms, (0.0, refused), world.latency(), strict=True)]
+        judged = judge.look(judged, Look(tenth / 10, *arms))
+    assert judged.wealth[judgement.WHOLE].sums.any() == is_compared
+
+
+def _alarms(world: World, seed: int, seconds: float = 60, ramp: float = 100.0) -> list[float]:
+    """When the judge gives an alarm in a world whose times are the usual ones for five seconds, and then become its own.
+
+    Args:
+        world: there.
+        seed: of chance.
+        seconds: in all, with a look each 0.1 s.
+        ramp: how many times as slow they become in a second at most.
+    """
     rng, judged, found = np.random.default_rng(seed), judge.begin(RULES, EVEN), []
     arms = [Arm(latency=(0,) * (len(LATENCY_EDGES) + 1))] * 2
     for tenth in range(1, round(10 * seconds)):
-        present = world if tenth > 50 else World(weights=EVEN)
+        far = ramp ** max(0.0, tenth / 10 - 5)
+        median = min(world.median, 2000 * far) if world.median > 2000 else max(world.median, 2000 / far)
+        present = replace(world, median=median, slower=world.slower if tenth > 50 else 1.0)
         rates, shares = (present.refused, present.other_refused), present.latency()
         arms = [_after(rng, *each) for each in zip(arms, rates, shares, strict=True)]
         judged = judge.look(judged, Look(tenth / 10, *arms))

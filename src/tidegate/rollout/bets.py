@@ -13,7 +13,8 @@ estimate.
   control's shares: the event of a control's request in bin ``b`` is ``sum_a T[b, a] * v_a``.
 * *Slower*: the hypothesis is that the canary's answers are no slower than the control's would be with a share ``t`` of
   each bin moved to the next (``T``). Then no score that grows with the bin has a mean above ``sum_b e_b * (T @ score)_b``.
-  The score is the control's mid-rank (Mann & Whitney 1947).
+  The score is the control's mid-rank (Mann & Whitney 1947). This is of answers, not of requests: it is fair while both
+  arms answer as many of theirs.
 * *Reference*: without a control, the hypothesis is ``y <= q``; ``1 + s * (X - q)``.
 
 The best factors against rates that are ``r`` times the tolerated ones are ``1 + u = r * (1 + k) / (1 + k * r)`` with
